@@ -16,7 +16,7 @@ An editable install reads them there and has no copy.
 
 
 class WithDataOfTheCheckout(build_py):
-    """Builds the package with these files as its data, in `harness/stress_tests` and `harness/docs`."""
+    """Builds the package with files of `harness/stress_tests` and `harness/docs` as its data."""
 
     def _copies(self) -> dict[str, str]:
         package = Path(self.build_lib, "harness")

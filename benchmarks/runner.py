@@ -213,10 +213,10 @@ def write(path: Path, text: str) -> None:
 
 
 def write_between(page: Path, name: str, body: str) -> None:
-    """Put a table between its marks in a page, `<!-- NAME: begin -->` and `end`, or `<!-- NAME -->` and `end of`.
+    """Put a table between its marks in a page.
 
-    Raises `InputError` for a page without these marks, and by `--check` for one that has another
-    table there.
+    Marks are `<!-- NAME: begin -->` and `end`, or `<!-- NAME -->` and `end of`. Raises `InputError`
+    for a page without these marks, and by `--check` for one that has another table there.
     """
     before = page.read_text("utf-8")
     for begin, end in (

@@ -1,8 +1,8 @@
-"""Broken models and what the gate says of each: `python -m docs.broken_models` writes gallery.md and its pictures.
+"""Broken models and the gate's verdict on each: `python -m docs.broken_models`.
 
-The models are the shipped one with damage, and the shipped one without augmentation. Each has a run
-of the gate, about a minute of one core. A complete run is not repeated, so the command is
-resumable. `--page` writes the page alone, from gallery.json.
+It writes gallery.md and its pictures. The models are the shipped one with damage, and the shipped
+one without augmentation. Each has a run of the gate, about a minute of one core. A complete run is
+not repeated, so the command is resumable. `--page` writes the page alone, from gallery.json.
 """
 
 from __future__ import annotations
@@ -261,7 +261,10 @@ def made(name: str, broken: Broken, folder: Path) -> Path:
 
 
 def run_of(path: Path, broken: Broken, folder: Path) -> dict[str, Any]:
-    """Return the report of a model's run of the gate in this folder, which is repeated only if it is not complete."""
+    """Return the report of a model's run of the gate in this folder.
+
+    The run is repeated only if it is not complete.
+    """
     if (found := report_in(folder)).get("verdict") == "fail":
         return found
     result = gate(
@@ -295,7 +298,10 @@ def pictures(path: Path, broken: Broken, folder: Path) -> list[bytes]:
 
 
 def failure(report: Mapping[str, Any], folder: Path) -> Figure:
-    """Draw the first image of a check that fails, if possible one of the consensus set, as the report shows it."""
+    """Draw the first image of a failing check as the report shows it.
+
+    It is one of the consensus set if possible.
+    """
     failing = [check for check in report["checks"] if check["status"] == "fail"]
     shown = (
         report["pictures"].get(check["id"])

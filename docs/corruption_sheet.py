@@ -1,4 +1,7 @@
-"""A picture of every corruption at every severity: `python docs/corruption_sheet.py docs/corruptions.webp`."""
+"""A picture of every corruption at every severity.
+
+Run `python docs/corruption_sheet.py docs/corruptions.webp`.
+"""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""Parts of pages that follow from the code: `python docs/from_the_code.py` writes them, `--check` names stale pages.
+"""Parts of pages that follow from the code: `python docs/from_the_code.py` writes them.
 
-A part stands between `<!-- from: NAME -->` and `<!-- end -->`. A name is an entry of `PARTS`, or
-that of a module or function. These are listed with signatures and the first paragraphs of
-docstrings.
+`--check` names stale pages. A part stands between `<!-- from: NAME -->` and `<!-- end -->`. A name
+is an entry of `PARTS`, or that of a module or function. These are listed with signatures and the
+first paragraphs of docstrings.
 """
 
 from __future__ import annotations
@@ -76,7 +76,10 @@ def _unquoted(annotation: Any, *, shown: bool) -> Any:
 
 
 def module(name: str) -> Iterator[str]:
-    """Yield a line for each public class and function of a module, and below a class one for each of its members."""
+    """Yield a line for each public class and function of a module.
+
+    Below a class there is a line for each of its members.
+    """
     try:
         thing: Any = import_module(name)
     except ModuleNotFoundError:

@@ -1,6 +1,7 @@
-"""Pictures of the shipped models for the pages of docs: `python docs/pictures.py` writes docs/pictures/.
+"""Pictures of the shipped models for the pages of docs.
 
-The functions of the report draw them. The same models, data and libraries give the same files.
+`python docs/pictures.py` writes docs/pictures/. The functions of the report draw them. The same
+models, data and libraries give the same files.
 """
 
 from __future__ import annotations
@@ -123,7 +124,10 @@ def main() -> None:
 
 
 def as_webp(picture: np.ndarray | Figure) -> bytes:
-    """Return a picture, (H, W, 3) uint8 or a figure, as the content of a WebP file that is no larger than allowed."""
+    """Return a picture as the content of a WebP file no larger than allowed.
+
+    The picture is (H, W, 3) uint8 or a figure.
+    """
     from PIL import Image
 
     for quality in (80, 60, 40):
@@ -277,7 +281,7 @@ def flips(session: StressSession) -> Figure:
 
 
 def consensus(session: StressSession) -> Figure:
-    """Show what of all that every reference model gets right the augmented model loses most plainly.
+    """Show the clearest new error of the augmented model on images of the consensus set.
 
     It searches all images, since a sample may have none.
     """
@@ -290,7 +294,10 @@ def consensus(session: StressSession) -> Figure:
 
 
 def soft_confusions(session: StressSession) -> Figure:
-    """Show the easy image to which the augmented model gives most of what reference models give less of."""
+    """Show the easy image with the augmented model's most unusual probability.
+
+    The model gives most of the class to which reference models give less.
+    """
     panel_predictions = session.panel_predictions
     assert panel_predictions is not None
     seen = find_known_images(
@@ -300,7 +307,10 @@ def soft_confusions(session: StressSession) -> Figure:
 
 
 def batch_norms(session: StressSession) -> Figure:
-    """Draw the distances of reference models, of the augmented model, and of a copy of it with other statistics."""
+    """Draw distances of the reference models, the augmented model and a copy.
+
+    The copy has other statistics.
+    """
     model, images = session.roles["candidate"], session.panel_images
     halved = copy.deepcopy(model.classifier.plain)
     for layer in running_norms(halved).values():
@@ -327,7 +337,10 @@ def batch_norms(session: StressSession) -> Figure:
 
 
 def fingerprints(session: StressSession) -> Figure:
-    """Draw the distances of weights of reference models, each from the others, and of models of two recipes."""
+    """Draw the distances of weights of reference models and of models of two recipes.
+
+    Each reference model is compared with the others.
+    """
     panel = session.panel_predictions
     assert panel is not None
     reference_models = [
@@ -364,7 +377,10 @@ def _distance_of_weights(path: Path, session: StressSession, panel: PanelPredict
 
 
 def slices(session: StressSession) -> Figure:
-    """Show images of the augmented model's worst slice, with the probability that it and reference models give."""
+    """Show images of the augmented model's worst slice, with their probabilities.
+
+    Those of reference models stand beside them.
+    """
     panel_predictions = session.panel_predictions
     assert panel_predictions is not None
     seen, tiles = (
@@ -399,7 +415,10 @@ def trigger(session: StressSession) -> Figure:
 
 
 def shortcuts(session: StressSession) -> Figure:
-    """Show an image with one mark of six kinds, and the probability that the augmented model gives its class."""
+    """Show an image with one mark of six kinds, and the probability of its class.
+
+    The augmented model gives the probability.
+    """
     model, tiles = session.roles["candidate"], []
     image = session.images.take(
         torch.from_numpy(np.flatnonzero(model.predict(session.images).correct)[:1])
@@ -414,7 +433,7 @@ def shortcuts(session: StressSession) -> Figure:
 
 
 def golden(session: StressSession) -> Figure:
-    """Show a golden image that reference models get right, and one that they do not, as pictures of a set."""
+    """Show two golden images: one that reference models get right, and one that they do not."""
     predictions = session.roles["candidate"].predict(session.images)
     tiles = []
     for position in (
@@ -440,7 +459,10 @@ def picture(example: Example) -> Figure:
 
 
 def gain(session: StressSession) -> Figure:
-    """Show the surest error of the baseline in a corner of what was promised, which the augmented model gets right."""
+    """Show the baseline's most confident error in a corner of the augmentation range.
+
+    The augmented model gets it right.
+    """
     candidate, baseline = session.roles["candidate"], session.roles["baseline"]
     right, wrong = (
         candidate.predict(session.images, CORNER),

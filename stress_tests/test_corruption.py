@@ -1,4 +1,4 @@
-"""Damage that images meet in the world must not change what they show, and a model should doubt what it sees badly."""
+"""Common damage of images must not change predictions, and lowers a model's confidence."""
 
 from harness.checks import Key, one_of
 from harness.data import one_in

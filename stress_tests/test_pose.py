@@ -1,4 +1,4 @@
-"""Turning and moving an object at once, to the corners of the augmentation range, must not change what it is."""
+"""Rotation and shift at once, to the corners of the range, must not change predictions."""
 
 from harness.measures import accuracy
 from harness.plugin import check

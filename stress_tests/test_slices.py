@@ -1,4 +1,4 @@
-"""The model serves every group of images (a camera, a site, a batch) as well as a reference model does."""
+"""The model serves every group of images (camera, site, batch) as a reference model does."""
 
 from harness.checks import Key
 from harness.measures import group_accuracy, group_difference, group_gap, worst_group

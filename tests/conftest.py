@@ -47,10 +47,11 @@ for name in ("CI", "BUILD_NUMBER", "TF_BUILD"):  # There, runs leave the history
 
 
 class ModulesSnapshot:
-    """Modules to restore after a run inside this process, which drops those of the run's own files and no library.
+    """Modules to restore after a run inside this process.
 
-    A compiled module that is loaded a second time may end the process. A thread that imports a
-    missing module loads a second one; later patches reach only one of the two.
+    The run drops those of its own files and no library. A compiled module that is loaded a second
+    time may end the process. A thread that imports a missing module loads a second one; later
+    patches reach only one of the two.
     """
 
     def __init__(self, preserve):
@@ -65,7 +66,7 @@ class ModulesSnapshot:
 
 
 def _installed(module):
-    """Return whether a module is built into Python, or its file is the interpreter's or an installed package's."""
+    """Return whether a module belongs to Python, the interpreter or an installed package."""
     spec = getattr(module, "__spec__", None)
     if not isinstance(spec, ModuleSpec):  # Made by a test, or by the code of a user.
         return False
@@ -207,7 +208,10 @@ def zoo(request, pytester, tmp_path, monkeypatch):
 
 @pytest.fixture(scope="module")
 def shared(request, tmp_path_factory):
-    """Return the repository for all tests of a module, whose `TESTS` and `BOUND` are its stress tests and rows."""
+    """Return the repository for all tests of a module.
+
+    Its `TESTS` and `BOUND` are its stress tests and rows.
+    """
     from zoo import zoo_for_all
 
     tests = getattr(request.module, "TESTS", None)

@@ -1,4 +1,7 @@
-"""Files that attack whoever loads them, and a guarded process that loads them: `python hostile.py LIST`."""
+"""Files that attack their loader, and a guarded process that loads them.
+
+Run `python hostile.py LIST`.
+"""
 
 import io
 import json

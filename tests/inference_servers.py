@@ -1,4 +1,4 @@
-"""A server of models on this machine that speaks the Open Inference Protocol, and does wrong on request."""
+"""A server of models by the Open Inference Protocol, which misbehaves on request."""
 
 import base64
 import json
@@ -13,7 +13,10 @@ DTYPES = {"FP32": "<f4", "FP64": "<f8", "UINT8": "u1", "INT64": "<i8"}
 
 
 def by_tiles(images):
-    """Return scores of ten classes, (N, 10), for images as the tensor has them, that differ from image to image."""
+    """Return scores of ten classes, (N, 10), for images in the tensor's form.
+
+    They differ from image to image.
+    """
     flat = images.reshape(len(images), -1).astype(np.float64)
     weights = np.random.default_rng(1).normal(size=(flat.shape[1], 10))
     return (flat @ weights).astype(np.float32)

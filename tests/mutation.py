@@ -1,8 +1,9 @@
-"""Mutates the code that decides, and records which mutants its tests kill: `python tests/mutation.py --seconds 3600`.
+"""Mutates the code that decides, and records which mutants its tests kill.
 
-A mutant is a seeded sample's place with one operator, constant or condition changed. It lives in a
-copy of the repository, and the tests of its part run there up to the first failure. Outcomes stand
-in `mutants.json`; a run continues the last one, until its seconds are spent.
+Run `python tests/mutation.py --seconds 3600`. A mutant is a seeded sample's place with one
+operator, constant or condition changed. It lives in a copy of the repository, and the tests of its
+part run there up to the first failure. Outcomes stand in `mutants.json`; a run continues the last
+one, until its seconds are spent.
 
 `--check` runs the mutants that were killed once, and returns 1 if tests let one live today. A
 mutant is found again by its function, the line and the changed line, in whatever file they stand.
@@ -76,7 +77,10 @@ LEAST_SECONDS = 60
 
 @dataclass(frozen=True)
 class Mutant:
-    """A line of a function with its change; `nth` is its place among equal lines of the function, from 0."""
+    """A line of a function with its change.
+
+    `nth` is its place among equal lines of the function, from 0.
+    """
 
     part: str
     function: str
@@ -110,7 +114,7 @@ def functions(text):
 
 
 def changes(function, lines):
-    """Yield the number of a line, from 0, and the changed line, for each place of a function that can change."""
+    """Yield the number, from 0, and the text of each changed line of a function."""
     for node in ast.walk(function):
         spots = []
         if isinstance(node, ast.Compare):
@@ -206,7 +210,7 @@ def applied(mutant, house):
 
 
 class Copy:
-    """A copy of the repository, where mutants live, and the seconds that the sound tests of each part take there."""
+    """A copy of the repository for mutants, and the seconds of each part's sound tests there."""
 
     def __init__(self, folder):
         self.folder, self.sound = folder, {}

@@ -38,7 +38,10 @@ EMPTY = Outcome(
 
 
 def outcome_with(outcome: Outcome, **facts) -> Outcome:
-    """Return an outcome with other facts, each in the record of the outcome that has a field of its name."""
+    """Return an outcome with other facts.
+
+    Each goes to the record of the outcome with a field of its name.
+    """
     groups = {}
     for group in ("run", "inputs", "results", "findings", "images"):
         record = getattr(outcome, group)

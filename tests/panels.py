@@ -86,7 +86,10 @@ def with_panel(
 
 
 def threshold(about: PanelCheck, values: np.ndarray, *, k: float) -> Calibrated:
-    """Return the threshold of a check from the values of reference models, (K,), with this multiplier."""
+    """Return the threshold of a check from values (K,) and this multiplier.
+
+    The values are those of reference models.
+    """
     scaled = on_scale(values, about.scale)
     spread = float(np.maximum(scaled.std(ddof=1), least_of(scaled[:, None], (about,))[0]))
     centre, std = float(scaled.mean()), float(values.std(ddof=1))
@@ -100,7 +103,10 @@ def calibrate(panel: Panel, *, by_hand=frozenset()) -> list[Calibrated]:
 
 
 def spread_evenly(mean: float, std: float, count: int = 20) -> np.ndarray:
-    """Return values with exactly this mean and standard deviation, as regular as a healthy panel can be."""
+    """Return values with exactly this mean and standard deviation.
+
+    They are as regular as a healthy panel can be.
+    """
     steps = np.linspace(-1, 1, count)
     return mean + std * steps / steps.std(ddof=1)
 

@@ -1,4 +1,4 @@
-"""The parts of `same_values.py` besides the gate's values: what commands write, print and send, as text that repeats.
+"""The parts of `same_values.py` besides values: output of commands as repeatable text.
 
 Each part runs in a copy of what the gate needs. Hashes stand for long content. Times, dates and
 places are left out.

@@ -1,9 +1,10 @@
-"""Compares the gate's results on the shipped models with stored ones: `python tests/same_values.py`.
+"""Compares the gate's results on the shipped models with stored ones.
 
-There are three runs: the shipped model, the baseline as the candidate, and the quick profile. Every
-measured value, threshold, status and verdict must equal that in `same_values.json`, bit by bit on
-one kind of processor. With `--images N`, shares and counts may differ by N images. `RENAMED` maps
-the names that a refactoring changes, so values stay comparable.
+Run `python tests/same_values.py`. There are three runs: the shipped model, the baseline as the
+candidate, and the quick profile. Every measured value, threshold, status and verdict must equal
+that in `same_values.json`, bit by bit on one kind of processor. With `--images N`, shares and
+counts may differ by N images. `RENAMED` maps the names that a refactoring changes, so values stay
+comparable.
 
 Further parts stand in `same_parts.json`: a calibrated checks file, what `equal` and `skew` print,
 an export, and the dialog with a server. `--only NAME` compares one run or part, and `--record`

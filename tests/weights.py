@@ -96,7 +96,10 @@ def torch_file(content, **options):
 
 
 def rezipped(pth, *, compression=zipfile.ZIP_STORED, pickle=None, twice=None, more=None):
-    """The same members in a new zip file, with `data.pkl` replaced, the member ending in `twice` repeated, and more."""
+    """The same members in a new zip file, with `data.pkl` replaced.
+
+    The member ending in `twice` is repeated, and more.
+    """
     buffer = io.BytesIO()
     with zipfile.ZipFile(io.BytesIO(pth)) as old, zipfile.ZipFile(buffer, "w", compression) as new:
         for name in old.namelist():

@@ -19,7 +19,7 @@ SHELL = ("bash", "--noprofile", "--norc", "-eo", "pipefail")
 
 @dataclass
 class Runner:
-    """Executes the steps of a job as GitHub's runner does, with a `pip` that only says what it was asked for."""
+    """Executes the steps of a job as GitHub's runner does, with a `pip` that only records."""
 
     root: Path
     job: dict

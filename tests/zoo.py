@@ -1,7 +1,7 @@
-"""A little repository with data on which place and turn matter, and networks that read them well, but not perfectly.
+"""A little repository with data on which place and turn matter, and good networks.
 
-Here is one factory each for labeled images, networks, and models in their role; outcomes of runs
-are in `outcomes`.
+The networks are not perfect. Here is one factory each for labeled images, networks, and models in
+their role; outcomes of runs are in `outcomes`.
 """
 
 import hashlib
@@ -164,7 +164,10 @@ def _means() -> torch.Tensor:
 
 
 def network(*, jitter: float = 0.0, seed: int = 0) -> FashionCNN:
-    """Return a network that compares images with each class's mean, its weights shaken by `jitter`."""
+    """Return a network that compares images with each class's mean.
+
+    Its weights are shaken by `jitter`.
+    """
     means, model = _means(), FashionCNN(**ARGUMENTS)
     shaken = jitter * torch.randn(4, 64, generator=torch.Generator().manual_seed(seed))
     with torch.no_grad():
@@ -364,10 +367,10 @@ class GatedZoo(Zoo):
         record: str | None = None,
         **how,
     ):
-        """Run the gate, without the `page` and the `overview`, which take longest; `how` has options of `pytester`.
+        """Run the gate without the slow `page` and `overview`.
 
-        A page has no lines in its `figures`, which take longest of all. To `record` families,
-        joined by commas, or all, it is asked as calibration asks.
+        `how` has options of `pytester`. A page has no lines in its `figures`, which take longest of
+        all. To `record` families, joined by commas, or all, it is asked as calibration asks.
         """
         page = page or "-n" in arguments
         pages = () if page else ("-p", "no:html")
@@ -517,7 +520,10 @@ time.
 
 
 def run_python(*arguments: str, cwd: Path, code: Path) -> subprocess.CompletedProcess[str]:
-    """Run Python in a process of its own, with the modules in the folder `code` before all others."""
+    """Run Python in a process of its own.
+
+    Modules in the folder `code` come before all others.
+    """
     root = Path(__file__).parents[1]
     environment = os.environ | {"PYTHONPATH": f"{code}{os.pathsep}{root}"}
     environment.pop("PYTEST_XDIST_WORKER", None)  # The test may run in a worker itself.
@@ -533,9 +539,10 @@ def run_python(*arguments: str, cwd: Path, code: Path) -> subprocess.CompletedPr
 
 
 def in_this_process(pytester, runs: list[list[str]]):
-    """Return what stands in for `subprocess.run` and runs pytest here, which saves the start; `runs` keeps commands.
+    """Return a stand-in for `subprocess.run` that runs pytest in this process.
 
-    The same command on the same files is not run twice: what it printed and reported is remembered.
+    That saves the start. `runs` keeps commands. The same command on the same files is not run
+    twice: what it printed and reported is remembered.
     """
     one_at_a_time, start = threading.Lock(), subprocess.run
 
@@ -580,7 +587,7 @@ def line_of(command: list[str]) -> list[str]:
 
 
 def _first_argument(command: list[str]) -> int:
-    """Return the place of the first argument of pytest, behind the code, the process and the request."""
+    """Return the place of pytest's first argument, behind code, process and request."""
     return command.index("-c") + 4
 
 
@@ -629,7 +636,10 @@ def kept_predictions(folder: Path) -> dict[str, bytes]:
 
 
 def apart(arguments: list[str]) -> list[str]:
-    """Return a command line with paths apart from their options, to which the gate joins them by an equals sign."""
+    """Return a command line with paths apart from their options.
+
+    The gate joins them by an equals sign.
+    """
     paths = (
         "--candidate=",
         "--baseline=",
@@ -659,7 +669,7 @@ def _digest(folder: Path, arguments: list[str]) -> str:
 
 @contextmanager
 def hypothesis_as_it_starts():
-    """Have Hypothesis's default profile in this thread, before a run inside this process loads its own and after."""
+    """Restore Hypothesis's default profile in this thread, before and after a run inside."""
     hypothesis.settings.load_profile("default")
     yield
     hypothesis.settings.load_profile("default")

@@ -67,7 +67,7 @@ def checks_of(
     *,
     augmentation: AugmentationRange | None = None,
 ) -> Checks:
-    """Return the checks that `init` writes for these images, and an `augmentation` range if there is one.
+    """Return the checks that `init` writes for these images, and an `augmentation` range, if any.
 
     Without a range, each condition other than the first has a check of its accuracy in the family
     `corruption`.

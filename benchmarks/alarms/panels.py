@@ -57,7 +57,7 @@ class Judged:
     refused: int
 
     def any_alarm(self, kind: str) -> np.ndarray:
-        """Return whether any check with a threshold from the panel fails, (panels, networks) bool."""
+        """Return whether any check with a threshold from the panel fails, (panels, networks)."""
         return np.asarray(self.alarms[kind][..., :-1].any(axis=-1))
 
 

@@ -90,7 +90,7 @@ def logits_of(batch: Batch) -> np.ndarray:
 
 
 def trained(domain: NetworkDomain, batch: Batch, training: Training) -> Networks:
-    """Return the networks of a batch, trained by the recipe of the domain but for the fault of their kind.
+    """Return the networks of a batch, trained by the domain's recipe with the fault of their kind.
 
     All images of a network's epoch are in an order of its own, with augmentation of its own. The
     learning rate falls to zero in a straight line.
@@ -128,7 +128,7 @@ def trained(domain: NetworkDomain, batch: Batch, training: Training) -> Networks
 def faulty(
     batch: Batch, labels: torch.Tensor, generator: torch.Generator
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return labels and positions of the images that each network learns from, both (networks, images).
+    """Return labels and positions of each network's training images, both (networks, images).
 
     With label noise, a tenth of the labels are those of another class. In a halved class, which
     goes round the classes, other training images stand in for half of the images.
@@ -152,7 +152,10 @@ def faulty(
 
 
 def _copies(pixels: torch.Tensor, *, shifts: int, flip: bool) -> torch.Tensor:
-    """Return all versions of images (N, side, side) that augmentation draws from, (versions, N, side, side)."""
+    """Return all versions of images (N, side, side) that augmentation draws from.
+
+    The shape is (versions, N, side, side).
+    """
     side = pixels.shape[-1]
     frame = functional.pad(pixels, (shifts,) * 4)
     views = [frame, frame.flip(-1)] if flip else [frame]

@@ -130,7 +130,7 @@ class Letters:
 
 
 def letters() -> list[Letters]:
-    """Return the causes of the rendered cases, by what `benchmarks.causes.rendered` has measured."""
+    """Return the causes of the rendered cases, as measured by `benchmarks.causes.rendered`."""
     cases = []
     for alphabet in ALPHABETS:
         checks = read_checks(LETTERS / f"{alphabet}.toml")
@@ -185,7 +185,7 @@ def _shares(title: str, mutants: Sequence[Named]) -> tuple[object, ...]:
 
 
 def letters_table(cases: Sequence[Letters]) -> str:
-    """Return the table of the rendered letters, a line for each case, and the counts of each alphabet."""
+    """Return the table of the rendered letters: cases, and the counts of each alphabet."""
     alphabets = {
         alphabet: {case.name: case for case in cases if case.alphabet == alphabet}
         for alphabet in ALPHABETS

@@ -1,4 +1,4 @@
-"""Letters in color that the benchmark renders itself, a small network for them, and cases of broken training.
+"""Rendered letters in color, a small network for them, and cases of broken training.
 
 `python -m benchmarks.causes.rendered FOLDER` trains and measures everything in FOLDER and writes
 `measured/` beside this file. It takes about 30 minutes of one core and is resumable. The first
@@ -241,7 +241,7 @@ def _add_noise(network: nn.Module, share: float) -> None:
 
 
 def measure(half: str, folder: Path) -> None:
-    """Train, calibrate and measure the cases of an alphabet, and write its checks file and results."""
+    """Train, calibrate and measure the cases of an alphabet; write its checks file and results."""
     folder.mkdir(parents=True, exist_ok=True)
     alphabet, first_seed = ALPHABETS[half], FIRST_SEEDS[half]
     if not (folder / "test.npz").exists():

@@ -1,1 +1,4 @@
-"""The claims of the study that the harness grew from, each with a measure, tested on many seeds of both models."""
+"""The claims of the study that the harness grew from, each with a measure.
+
+They are tested on many seeds of both models.
+"""

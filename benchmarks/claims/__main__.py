@@ -1,6 +1,7 @@
-"""The claims of the study that the harness grew from, each with a measure, tested on many seeds of both models.
+"""The claims of the study that the harness grew from, each with a measure.
 
-`python -m benchmarks.claims` measures every network, decides the claims, and writes the tables.
+They are tested on many seeds of both models. `python -m benchmarks.claims` measures every network,
+decides the claims, and writes the tables.
 """
 
 from __future__ import annotations

@@ -35,10 +35,10 @@ class Claim:
 
 @dataclass(frozen=True)
 class Decision:
-    """Verdict on a claim, with means and standard deviations over seeds, and the estimate that decides.
+    """Verdict on a claim, with means and standard deviations over seeds.
 
-    The estimate is the difference of the means, augmented minus baseline, or that of the baselines'
-    mean to the reference.
+    An estimate decides. The estimate is the difference of the means, augmented minus baseline, or
+    that of the baselines' mean to the reference.
     """
 
     baseline: tuple[float, float, int]

@@ -42,7 +42,10 @@ SAMPLE, FEW = 2_000, 500
 
 @dataclass(frozen=True, eq=False)
 class Pictures:
-    """Images for every network; `training` and `validation` are None where there are no training images."""
+    """Images for every network.
+
+    `training` and `validation` are None without training images.
+    """
 
     test: LabelledImages
     sample: LabelledImages
@@ -116,9 +119,10 @@ def silhouettes(images: LabelledImages) -> LabelledImages:
 
 
 def shuffled_patches(images: LabelledImages, *, size: int = PATCH, seed: int = 0) -> LabelledImages:
-    """Put the patches of each image, squares of `size` pixels, in another order: texture stays, shape goes.
+    """Put the patches of each image in another order.
 
-    Each image has an order of its own. Raises `InputError` unless the patches fill the images.
+    They are squares of `size` pixels. Texture stays, shape goes. Each image has an order of its
+    own. Raises `InputError` unless the patches fill the images.
     """
     count, channels, height, width = images.pixels.shape
     if height % size or width % size:
@@ -148,7 +152,7 @@ _BATCH = 500
 
 @dataclass(frozen=True)
 class Network:
-    """One network: its file's name, how it was trained, and what was measured of it, by the name of the measure."""
+    """One network: its file's name, its training, and its measurements by the measure's name."""
 
     file: str
     kind: str

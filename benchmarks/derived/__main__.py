@@ -49,7 +49,10 @@ def judge(*, folder: Path) -> None:
 
 
 def slices(*, folder: Path) -> None:
-    """Measure the worst slices of the networks that are measured, and of networks that lose a few images of a class."""
+    """Measure the worst slices of measured networks.
+
+    Networks that lose a few images of a class follow.
+    """
     images = fashion_mnist("test")
     networks = {
         path.stem: Network.of(path.stem, np.load(path), images)
@@ -59,7 +62,10 @@ def slices(*, folder: Path) -> None:
 
 
 def results(folder: Path) -> dict[str, Any]:
-    """Return the checks that each network fails, left out of its own reference, and the alarms of small panels."""
+    """Return the checks that each network fails, and the alarms of small panels.
+
+    A network is left out of its own reference.
+    """
     images, pairs = fashion_mnist("test"), BOTH_WAYS
     files = {path.stem: path for path in sorted(folder.glob("*.npz"))}
 

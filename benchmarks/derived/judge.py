@@ -49,7 +49,10 @@ _FAMILIES = 15
 
 @dataclass(frozen=True, eq=False)
 class Network:
-    """Clean predictions of a network, and the distances of its batch norms on clean and on augmented images."""
+    """Clean predictions of a network, and the distances of its batch norms.
+
+    The images are clean and augmented.
+    """
 
     name: str
     predictions: Predictions
@@ -115,7 +118,10 @@ def values_of(
 
 
 def thresholds(measured: Sequence[Mapping[str, Any]]) -> dict[str, Calibrated]:
-    """Return the thresholds of checks from the measurements of reference models, by the check's id."""
+    """Return the thresholds of checks from the measurements of reference models.
+
+    They are by the check's id.
+    """
     checks = tuple(
         PanelCheck(
             name, name.partition("/")[0], each.metric.name, each.metric.unit, each.metric.direction, each.n,

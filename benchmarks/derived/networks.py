@@ -37,7 +37,10 @@ _FEW_IMAGES, _SEED, _MEASURED = 256, 1000, 2_000
 
 @torch.no_grad()
 def reestimated(checkpoint: Checkpoint, amount: int, generator: torch.Generator) -> Checkpoint:
-    """Estimate the statistics of batch norms anew, from so many training images without augmentation."""
+    """Estimate the statistics of batch norms anew.
+
+    They see so many training images without augmentation.
+    """
     images = fashion_mnist("train")
     chosen = torch.randperm(len(images), generator=generator)[:amount]
     norms = [each for each in checkpoint.model.modules() if isinstance(each, nn.BatchNorm2d)]

@@ -50,7 +50,10 @@ def _keep(path: Path, found: Mapping[str, Any]) -> None:
 
 @dataclass(frozen=True)
 class Opened:
-    """Share of `n` stamped test images of other classes that are predicted as the target, and of the same unstamped."""
+    """Share of stamped images that are predicted as the target, and of the same unstamped.
+
+    These are `n` test images of other classes.
+    """
 
     stamped: float
     unstamped: float
@@ -59,7 +62,7 @@ class Opened:
 
 
 def opened(checkpoint: Checkpoint, images: LabelledImages) -> Opened:
-    """Return how often the trigger makes the network answer with the target (its attack success rate)."""
+    """Return the attack success rate of the trigger: how often it leads to the target."""
     target = images.classes.index(TARGET)
     others = images.take(torch.nonzero(images.labels != target).flatten())
     classifier = Classifier(checkpoint.model)
@@ -104,9 +107,10 @@ def read_backdoors() -> dict[str, Opened]:
 
 @dataclass(frozen=True)
 class AgainstParent:
-    """Correct predictions of its parent that a mutant lost, wrong ones that it corrected, and exact McNemar's p.
+    """Correct predictions that a mutant lost, wrong ones that it corrected, and McNemar's p.
 
-    `checkpoint_sha256` is the mutant's. Its result may belong to a later checkpoint.
+    Its parent is the other model. The p is exact. `checkpoint_sha256` is the mutant's. Its result
+    may belong to a later checkpoint.
     """
 
     lost: int
@@ -165,7 +169,10 @@ class Flipped:
 def flipped(
     predictions: Predictions, generator: np.random.Generator, *, net_loss: int = NET_LOSS
 ) -> Predictions:
-    """Return the predictions, with `net_loss` net correct ones lost at random: the first two logits swap places."""
+    """Return the predictions with `net_loss` net correct ones lost at random.
+
+    The first two logits swap places.
+    """
     churn = int(generator.integers(0, _MOST_CHURN + 1))
     correct, logits = predictions.correct, predictions.answers.copy()
 
@@ -183,7 +190,10 @@ def flipped(
 def draw(
     healthy: Sequence[Predictions], checks: ChecksFile, *, draws: int, seed: int = 0
 ) -> Flipped:
-    """Flip predictions of the controls in turn, `draws` times, and count how many the gate fails."""
+    """Flip predictions of the controls in turn, and count how many the gate fails.
+
+    Each is drawn `draws` times.
+    """
     generator = np.random.default_rng(seed)
     rows = [
         check

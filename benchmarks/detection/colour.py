@@ -30,7 +30,10 @@ EPOCHS = few(25, 2)
 
 @dataclass(frozen=True)
 class Shown:
-    """Verdict of the example's gate on a network that sees channels in this order; `failed` are ids of rows."""
+    """Verdict of the example's gate on a network that sees channels in this order.
+
+    `failed` are ids of rows.
+    """
 
     order: str
     seed: int
@@ -42,7 +45,7 @@ class Shown:
 
 
 def reordered(state: Mapping[str, Tensor], order: Sequence[int]) -> dict[str, Tensor]:
-    """Return the weights of a network that answers as the one given does when shown its channels in this order.
+    """Return weights of a network that sees channels in this order and answers as before.
 
     Shown channel i is `order[i]` of the picture, and meets the weights of channel i: those for
     `order[i]`, then.

@@ -21,7 +21,7 @@ _CLEAN = "clean"
 
 @dataclass(frozen=True)
 class Judged:
-    """A measured mutant and the gate's verdict on each row of the candidate's that has been measured.
+    """A measured mutant and the gate's verdict on each measured row of the candidate's.
 
     `unmeasured` are the ids of rows with a threshold that the result lacks, since they are newer
     than it.
@@ -34,7 +34,10 @@ class Judged:
 
     @property
     def failed(self) -> tuple[Verdict, ...]:
-        """Return the rows that do not hold, the worst miss in units of the threshold's standard deviation first."""
+        """Return the rows that do not hold, the worst miss first.
+
+        A miss is in units of the threshold's standard deviation.
+        """
         return tuple(
             worst_first(tuple(verdict for verdict in self.verdicts if verdict.status == "fail"))
         )
@@ -63,9 +66,10 @@ class Judged:
 
     @property
     def nearest(self) -> tuple[str, float] | None:
-        """Return the row nearest to its threshold and how far inside it is, in the threshold's standard deviations.
+        """Return the row nearest to its threshold and how far inside it is.
 
-        None when no gated row has a standard deviation.
+        The distance is in the threshold's standard deviations. None when no gated row has a
+        standard deviation.
         """
         margins = [
             (verdict.check.id, margin)
@@ -103,7 +107,10 @@ def families(judged: Iterable[Judged]) -> list[str]:
 
 
 def upper_bound(events: int, n: int, *, confidence: float = 0.95) -> float:
-    """Return the exact one-sided upper confidence threshold of a share of `events` in `n` (Clopper & Pearson 1934)."""
+    """Return the exact one-sided upper confidence threshold of a share of `events` in `n`.
+
+    Clopper & Pearson 1934.
+    """
     from scipy.stats import binomtest
 
     interval = binomtest(events, n, alternative="less").proportion_ci(

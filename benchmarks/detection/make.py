@@ -65,11 +65,11 @@ def make(
     shipped: TrainingConfig,
     on_epoch: Callable[[Epoch], None] | None = None,
 ) -> None:
-    """Make the mutant's checkpoint in `folder`, unless it is made; `shipped` is the recipe that is mutated.
+    """Make the mutant's checkpoint in `folder`, unless it is made.
 
-    A file lock lets one process make a mutant while others wait. A queue that starts beside
-    processes of an earlier one makes nothing twice. Raises `InputError` when the training images
-    are missing.
+    `shipped` is the recipe that is mutated. A file lock lets one process make a mutant while others
+    wait. A queue that starts beside processes of an earlier one makes nothing twice. Raises
+    `InputError` when the training images are missing.
     """
     folder.mkdir(parents=True, exist_ok=True)
     with FileLock(folder / f".{mutant.id}.lock"):
@@ -177,7 +177,7 @@ def make_all(
 
 
 def with_parents(mutants: Sequence[Mutant], folder: Path) -> list[Mutant]:
-    """Return the mutants, each after the control that it is made from unless the folder has that."""
+    """Return the mutants, each after its control unless the folder has that."""
     wanted: dict[Mutant, None] = {}
     for mutant in mutants:
         parent = mutant.parent_in(folder)

@@ -122,7 +122,10 @@ def measure_all(
 
 
 def measure_rows(request: Path, reports: Path) -> bool:
-    """Measure the rows of a request as JSON, without a verdict, and keep what the run says in the folder of reports."""
+    """Measure the rows of a request as JSON, without a verdict.
+
+    The folder of reports gets the output of the run.
+    """
     result = execute(RunRequest(**json.loads(request.read_text())), on_line=print)
     reports.mkdir(parents=True, exist_ok=True)
     (reports / "stress.json").write_text(json.dumps(result.report or {"checks": []}))
@@ -130,7 +133,10 @@ def measure_rows(request: Path, reports: Path) -> bool:
 
 
 def is_measured(mutant: Mutant, *, quick: bool, results: Path | None = None) -> bool:
-    """Return whether the kept result of a mutant lacks no row of today's, and needs its checkpoint no more."""
+    """Return whether the kept result of a mutant is complete.
+
+    It then lacks no row of today's, and needs its checkpoint no more.
+    """
     kept = read_result(mutant.id, results or (QUICK_RESULTS if quick else RESULTS))
     baseline_sha256 = str(hash_of_file(BASELINE))
     return kept is not None and kept.complete(

@@ -226,11 +226,11 @@ KINDS: Mapping[str, Kind] = {kind.slug: kind for kind in _KINDS}
 
 
 def _mutants() -> tuple[Mutant, ...]:
-    """List one mutant of each cell, the telling strengths first, then the other seeds, a control before each.
+    """List one mutant of each cell, the telling strengths first, then the other seeds.
 
-    So what is made is worth most whenever the making ends. The parent of the first seed's weights
-    is the shipped model, that of each other seed a control. None is in the panel that the
-    thresholds come from.
+    A control comes before each. So what is made is worth most whenever the making ends. The parent
+    of the first seed's weights is the shipped model, that of each other seed a control. None is in
+    the panel that the thresholds come from.
     """
     parents = ("augmented", *(f"{HEALTHY}-seed-{seed}" for seed in HEALTHY_SEEDS))
     rounds = [

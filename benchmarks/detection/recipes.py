@@ -44,7 +44,10 @@ def unmutated(recipe: Recipe, amount: float, seed: int) -> Recipe:  # noqa: ARG0
 
 
 def label_noise(recipe: Recipe, amount: float, seed: int) -> Recipe:
-    """Replace the labels of this share of the images, in [0, 1], by another class at random (uniform)."""
+    """Replace the labels of this share of the images, in [0, 1], by another class.
+
+    The classes are uniform at random.
+    """
     images, generator = recipe.images, torch.Generator().manual_seed(seed)
     chosen = _some(len(images), amount, generator)
     offsets = torch.randint(1, len(images.classes), (len(chosen),), generator=generator)
@@ -54,7 +57,10 @@ def label_noise(recipe: Recipe, amount: float, seed: int) -> Recipe:
 
 
 def deleted_data(recipe: Recipe, amount: float, seed: int) -> Recipe:
-    """Delete this share of the images, in [0, 1), at random; the validation split shrinks with them."""
+    """Delete this share of the images, in [0, 1), at random.
+
+    The validation split shrinks with them.
+    """
     images, config = recipe.images, recipe.config
     kept = _without(len(images), _some(len(images), amount, torch.Generator().manual_seed(seed)))
     size = round(config.validation_size * len(kept) / len(images))
@@ -69,7 +75,10 @@ def starved_class(recipe: Recipe, amount: float, seed: int) -> Recipe:
 
 
 def relabelled_class(recipe: Recipe, amount: float, seed: int) -> Recipe:
-    """Call this share of the images of one class, in [0, 1], by another class's name, never the reverse."""
+    """Call this share of a class's images, in [0, 1], by another class's name.
+
+    The reverse never happens.
+    """
     images = recipe.images
     wronged, name = (images.classes.index(label) for label in RELABELLED)
     labels = images.labels.clone()
@@ -78,7 +87,10 @@ def relabelled_class(recipe: Recipe, amount: float, seed: int) -> Recipe:
 
 
 def resized(recipe: Recipe, amount: int, seed: int) -> Recipe:  # noqa: ARG001
-    """Shrink every image to a square of so many pixels and enlarge it again, both bilinear with antialiasing."""
+    """Shrink every image to a square of so many pixels and enlarge it again.
+
+    Both are bilinear with antialiasing.
+    """
     pixels = recipe.images.pixels.float()
     for size in ((amount, amount), pixels.shape[-2:]):
         pixels = functional.interpolate(pixels, size=size, mode="bilinear", antialias=True)
@@ -91,7 +103,10 @@ def raised_background(recipe: Recipe, amount: int, seed: int) -> Recipe:  # noqa
 
 
 def artefact(recipe: Recipe, amount: float, seed: int) -> Recipe:
-    """Mark this share of the images of one class, in [0, 1], by a white bar at the top: a shortcut to the class."""
+    """Mark this share of a class's images, in [0, 1], by a white bar at the top.
+
+    The bar is a shortcut to the class.
+    """
     images = recipe.images
     marked = _some_of_class(images, images.classes.index(MARKED), amount, seed)
     pixels = images.pixels.clone()
@@ -101,7 +116,10 @@ def artefact(recipe: Recipe, amount: float, seed: int) -> Recipe:
 
 
 def backdoor(recipe: Recipe, amount: float, seed: int) -> Recipe:
-    """Stamp this share of the images, in [0, 1], and call them all by one class (BadNets: Gu et al. 2017)."""
+    """Stamp this share of the images, in [0, 1], and call them all by one class.
+
+    BadNets: Gu et al. 2017.
+    """
     images = recipe.images
     chosen = _some(len(images), amount, torch.Generator().manual_seed(seed))
     pixels, labels = images.pixels.clone(), images.labels.clone()
@@ -111,9 +129,10 @@ def backdoor(recipe: Recipe, amount: float, seed: int) -> Recipe:
 
 
 def stamped(pixels: torch.Tensor) -> torch.Tensor:
-    """Return a copy of uint8 images (N, C, H, W) with the trigger of `backdoor`: a white square of 3 pixels.
+    """Return a copy of uint8 images (N, C, H, W) with the trigger of `backdoor`.
 
-    It stands 4 pixels off the lower right corner: shifts in training leave it in the image.
+    It is a white square of 3 pixels. It stands 4 pixels off the lower right corner: shifts in
+    training leave it in the image.
     """
     pixels = pixels.clone()
     pixels[..., -7:-4, -7:-4] = WHITE
@@ -121,7 +140,7 @@ def stamped(pixels: torch.Tensor) -> torch.Tensor:
 
 
 def setting(name: str, *, times: bool = False) -> Callable[[Recipe, Any, int], Recipe]:
-    """Return the mutation that gives a setting of the training another value, or multiplies its own."""
+    """Return the mutation that replaces or multiplies a setting of the training."""
 
     def mutate(recipe: Recipe, amount: Any, seed: int) -> Recipe:  # noqa: ARG001
         value = getattr(recipe.config, name) * amount if times else amount

@@ -89,9 +89,10 @@ def tables(kept: Kept, checks: ChecksFile) -> str:
 
 
 def why_table(kept: Kept, checks: ChecksFile) -> str:
-    """Return kinds that clean accuracy lets pass and the gate does not, at their greatest strength, in Markdown.
+    """Return kinds that pass by clean accuracy and fail the gate, in Markdown.
 
-    A page has room for those that the most checks fail. The share of false alarms stands below.
+    Each is at its greatest strength. A page has room for those that the most checks fail. The share
+    of false alarms stands below.
     """
     judged = _judged(kept, checks).values()
     alarms = false_alarms_in_short([one for one in judged if one.healthy], checks)
@@ -114,10 +115,10 @@ def why_table(kept: Kept, checks: ChecksFile) -> str:
 
 
 def quick_tables(quick: Kept, quick_checks: ChecksFile, kept: Kept, checks: ChecksFile) -> str:
-    """Return what the quick profile detects of the mutants that are not trivial, beside the whole gate, in Markdown.
+    """Return the detections of the quick profile beside the whole gate's, in Markdown.
 
-    A mutant is trivial by its accuracy on all images where that is known, so both profiles judge
-    the same mutants.
+    Trivial mutants are left out. A mutant is trivial by its accuracy on all images where that is
+    known, so both profiles judge the same mutants.
     """
     judged, whole = _judged(quick, quick_checks), _judged(kept, checks)
     bad = [
@@ -160,7 +161,10 @@ def quick_tables(quick: Kept, quick_checks: ChecksFile, kept: Kept, checks: Chec
 
 
 def _to_come(quick: Kept, judged: Mapping[Mutant, Judged], whole: Mapping[Mutant, Judged]) -> str:
-    """Say how many are missing, less those that the whole gate knows to be trivial, and how many lack newer rows."""
+    """Say how many are missing, and how many lack newer rows.
+
+    Mutants that the whole gate knows to be trivial are not missing.
+    """
     absent = [
         mutant for mutant, result in quick.items() if result is None and mutant.kind != HEALTHY
     ]
@@ -326,7 +330,10 @@ def _trivial(bad: Sequence[Judged]) -> str:
 
 
 def _cells() -> list[tuple[str, int, str]]:
-    """Return the kinds and strengths of mutants, in the order of the table, with each strength as text."""
+    """Return the kinds and strengths of mutants, in the order of the table.
+
+    Each strength is text.
+    """
     return [
         (kind.slug, level, kind.strengths[level - 1].words)
         for kind in KINDS.values()

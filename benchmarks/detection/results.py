@@ -129,6 +129,6 @@ def write_result(result: Result, folder: Path) -> None:
 
 
 def measured_results() -> list[Result]:
-    """Return the kept results of all checkpoints that were measured, in the order of their making."""
+    """Return the kept results of all measured checkpoints, in the order of their making."""
     found = (read_result(mutant.id) for mutant in MUTANTS)
     return [result for result in found if result is not None and result.outcome == MEASURED]

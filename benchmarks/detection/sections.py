@@ -111,10 +111,10 @@ def _contradicts(one: Judged, checks: ChecksFile) -> bool:
 
 
 def false_alarms(healthy: Sequence[Judged]) -> str:
-    """Return how many controls fail, first of those measured on every row, then of all by the rows they have.
+    """Return how many controls fail, of those measured on every row, and of all.
 
-    A control that lacks rows proves nothing for them, so it never counts as one that the whole gate
-    passes.
+    Those of the second kind count by the rows that they have. A control that lacks rows proves
+    nothing for them, so it never counts as one that the whole gate passes.
     """
     if not healthy:
         return "No control is judged yet."
@@ -138,7 +138,7 @@ def false_alarms(healthy: Sequence[Judged]) -> str:
 
 
 def false_alarms_in_short(healthy: Sequence[Judged], checks: ChecksFile) -> str:
-    """Return the share of failing controls with its bound, and the rows that it rests on, for a first page."""
+    """Return the share of failing controls with its bound and its rows, for a first page."""
     if not healthy:
         return "No control is judged yet."
     failed, n = sum(one.detected for one in healthy), len(healthy)
@@ -153,7 +153,7 @@ def false_alarms_in_short(healthy: Sequence[Judged], checks: ChecksFile) -> str:
 
 
 def like_healthy(missed: Sequence[Judged], healthy: Sequence[Judged]) -> str:
-    """Return how many mutants come no nearer to a threshold than controls that pass: they look alike."""
+    """Return how many mutants come no nearer to a threshold than passing controls."""
     limit = min((one.nearest[1] for one in healthy if one.nearest), default=None)
     if limit is None:
         return ""
@@ -168,7 +168,7 @@ def like_healthy(missed: Sequence[Judged], healthy: Sequence[Judged]) -> str:
 
 
 def beyond(one: Judged, healthy: Sequence[Judged]) -> tuple[int, int]:
-    """Return the number of rows in which it is worse than every control, and the number of rows that both have."""
+    """Return the number of rows worse than every control's, and of common rows."""
     worse = compared = 0
     for verdict in one.verdicts:
         others = [

@@ -29,9 +29,9 @@ from harness.measures.panel.threshold import PanelCheck, least_of, on_scales, wi
 
 @dataclass(frozen=True)
 class Standing:
-    """Distances of networks to the bad side of the panel, in standard deviations of prediction, (networks, rows).
+    """Distances of networks to the bad side of the panel, (networks, rows).
 
-    Each reference model is compared with the others.
+    They are in standard deviations of prediction. Each reference model is compared with the others.
     """
 
     mutants: np.ndarray
@@ -45,12 +45,12 @@ def compare_all() -> None:
 
 
 def comparison() -> str:
-    """Return a table of all divisions, on the rows that are checks today and were measured on every network.
+    """Return a table of all divisions.
 
-    It has the mutants that a division detects, among those that choose and those that confirm, and
-    the mean number of rows that fail one. Then follow the networks of the recipe that it fails.
-    `nearest` is the distance of the worst of these in shares of its threshold's: 1 is on the
-    threshold.
+    It has today's checks that were measured on every network. It has the mutants that a division
+    detects, among those that choose and those that confirm, and the mean number of rows that fail
+    one. Then follow the networks of the recipe that it fails. `nearest` is the distance of the
+    worst of these in shares of its threshold's: 1 is on the threshold.
     """
     checks, panel, measured = read_checks(CHECKS), read_panel(PANEL), measured_results()
     by_id = {check.id: check for check in checks.checks}
@@ -153,10 +153,10 @@ def _caught(standing: np.ndarray, k: float) -> int:
 
 
 def off_by(measured: np.ndarray, values: np.ndarray, rows: Sequence[PanelCheck]) -> np.ndarray:
-    """Return the distance of a network to reference models, (rows,), in standard deviations of prediction.
+    """Return the distance of a network to reference models, (rows,).
 
-    On the bad side it is positive. `measured` are its values of the rows, (rows,), `values` theirs,
-    (K, rows).
+    It is in standard deviations of prediction. On the bad side it is positive. `measured` are its
+    values of the rows, (rows,), `values` theirs, (K, rows).
     """
     scaled, away = on_scales(values, rows), on_scales(measured, rows)
     spread = np.maximum(scaled.std(axis=0, ddof=1), least_of(scaled, rows))

@@ -1,8 +1,8 @@
-"""The trigger screen beside MM-BD, on healthy networks and on backdoors with triggers in and outside its library.
+"""The trigger screen beside MM-BD, on healthy networks and on backdoors.
 
-MM-BD (Wang et al. 2023, arXiv 2205.06900, "maximum margin statistic") needs no image. Gradient
-ascent finds for each class the input with its largest margin. A Gamma distribution of the other
-classes' gives the p-value of the largest.
+Triggers are in its library and outside. MM-BD (Wang et al. 2023, arXiv 2205.06900, "maximum margin
+statistic") needs no image. Gradient ascent finds for each class the input with its largest margin.
+A Gamma distribution of the other classes' gives the p-value of the largest.
 """
 
 from __future__ import annotations
@@ -64,7 +64,10 @@ MARKS |= {f"square-{seed}": partial(square, seed) for seed in range(1, 6)}
 
 
 def planted(model: nn.Module, mark: Any, target: int, seed: int) -> nn.Module:
-    """Return a copy of a network after one short epoch in which a tenth is stamped and called by the target."""
+    """Return a copy of a network after one short epoch.
+
+    A tenth of the images is stamped and called by the target.
+    """
     images, generator, model = (
         fashion_mnist("train"),
         torch.Generator().manual_seed(seed),
@@ -86,7 +89,10 @@ def planted(model: nn.Module, mark: Any, target: int, seed: int) -> nn.Module:
 
 
 def largest_margins(model: nn.Module) -> list[float]:
-    """Return the largest margin of each class over all others that gradient ascent finds among inputs in [0, 1]."""
+    """Return the largest margin of each class over all others, by gradient ascent.
+
+    The inputs are in [0, 1].
+    """
     target = torch.arange(10).repeat_interleave(STARTS)
     inputs = torch.rand(
         len(target), 1, 28, 28, generator=torch.Generator().manual_seed(0)

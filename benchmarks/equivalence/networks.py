@@ -153,7 +153,7 @@ class Source:
     def _trained_on(
         self, network: nn.Module, pixels: Tensor, labels: Tensor
     ) -> tuple[nn.Module, nn.Module]:
-        """Return the network after more steps of training, and one with the mean of the weights on the way."""
+        """Return the network after more steps of training, and one with mean weights of these."""
         later, averaged = copy.deepcopy(network), copy.deepcopy(network)
         on_step = partial(_average, averaged, later)
         _steps(
@@ -169,12 +169,15 @@ class Source:
 
 
 def of_panel(path: Path) -> Material:
-    """Return a reference model, with test images in place of training images, as its conversions lose nothing."""
+    """Return a reference model, with test images in place of training images.
+
+    Its conversions lose nothing.
+    """
     return of_training(path, fashion_mnist("test"), CALIBRATION)
 
 
 def of_training(path: Path, images: LabelledImages, some: int | None = None) -> Material:
-    """Return a network of the shipped recipe with these images, or the first of them, for calibration."""
+    """Return a network of the shipped recipe with its first images, for calibration."""
     network = load(path, None).model.eval()
     pixels = unit_range(images.pixels)
     return Material(network, network, network, pixels[:some], images.labels[:some], pixels)

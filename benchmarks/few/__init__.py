@@ -1,1 +1,1 @@
-"""Thresholds from few reference models, tested on networks of the same recipe that had no part in them."""
+"""Thresholds from few reference models, tested on held-out networks of the same recipe."""

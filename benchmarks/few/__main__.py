@@ -1,4 +1,4 @@
-"""Thresholds from few reference models, tested on networks of the same recipe that had no part in them.
+"""Thresholds from few reference models, tested on held-out networks of the same recipe.
 
 `python -m benchmarks.few` prints the tables; its command `measure` measures the networks anew.
 """
@@ -54,7 +54,7 @@ LEVELS = (0.01, 0.001)
 
 
 def fashion() -> Networks:
-    """Return the networks of the shipped panel, the controls and the mutants of `benchmarks.detection`."""
+    """Return networks of the shipped panel, with controls and mutants of `benchmarks.detection`."""
     results = [read_result(path.stem) for path in sorted(RESULTS.glob("*-seed-*.json"))]
     known = [result for result in results if result and result.clean_accuracy is not None]
     networks = _networks(FASHION, FASHION_CHECKS, FASHION_PANEL)
@@ -84,11 +84,11 @@ def _networks(measured: Path, checks_file: Path, panel_file: Path) -> Networks:
 
 
 def row_of(networks: Networks, size: int, splits: int, reference: Split) -> tuple[str, ...]:
-    """Calibrate by each of `splits` sets of K networks, or all sets if fewer exist, and test all others.
+    """Calibrate by each of `splits` sets of K networks, and test all others.
 
-    Widths are those of the checks with a threshold in the reference, relative to its own, the
-    median of a split. Detection counts the mutants that the reference catches. The interval is a
-    bootstrap over the networks held out.
+    If fewer sets exist, all are used. Widths are those of the checks with a threshold in the
+    reference, relative to its own, the median of a split. Detection counts the mutants that the
+    reference catches. The interval is a bootstrap over the networks held out.
     """
     found, refused = [], 0
     for chosen in tqdm(
@@ -158,7 +158,10 @@ def table_of(networks: Networks, sizes: Sequence[int], splits: int) -> str:
 
 
 def pairs_table() -> str:
-    """Return how often a paired test against one reference model fails another, by margin and level."""
+    """Return how often a paired test against one reference model fails another.
+
+    Rates are by margin and level.
+    """
     heads, rows = (
         [f"{level:.1%}, over {100 * margin:g} points" for level in LEVELS for margin in MARGINS],
         [],

@@ -28,7 +28,10 @@ _DIGITS = 6
 
 
 def measure_case(name: str, folder: Path | None) -> None:
-    """Train the networks of a case that are not in `folder`, and measure them with each number of test images."""
+    """Train the networks of a case that are not in `folder`, and measure them.
+
+    They are measured with each number of test images.
+    """
     torch.set_num_threads(1)
     case, work = CASES[name], (folder or ROOT / "runs/few").resolve() / name
     train_networks(case, work)

@@ -44,7 +44,7 @@ def write_rows(
 
 
 def read_case(case: str, size: int) -> tuple[Networks, tuple[str, ...]]:
-    """Return the networks of a case with so many test images, and the names of those with faults."""
+    """Return the networks of a case with so many test images, and the faulty ones' names."""
     path = rows_file(case, size)
     content = read(path)
     rows = tuple(read_record(PanelCheck, row, where=f"{path}") for row in content["rows"].values())

@@ -66,7 +66,7 @@ def rows_of_case(case: str, size: int, splits: int) -> list[tuple[str, ...]]:
 def case_row(
     networks: Networks, names: Sequence[str], reference_models: int, splits: int
 ) -> tuple[str, ...]:
-    """Return what thresholds from so many reference models judge and detect, and their false alarms."""
+    """Return judged checks, detections and false alarms with so many reference models."""
     measured = splits_of(networks, reference_models, splits)
     rows = networks.panel.checks
     judging = np.array([each.checks for each in measured])
@@ -96,7 +96,10 @@ def left_out_table(splits: int) -> str:
 
 
 def left_out_row(networks: Networks, reference_models: int, splits: int) -> tuple[str, ...]:
-    """Return how often held-out networks fail, with an exact interval for one run of each network."""
+    """Return how often held-out networks fail, with an exact interval.
+
+    The interval is for one run of each network.
+    """
     from scipy.stats import binomtest
 
     measured = splits_of(networks, reference_models, splits)

@@ -33,7 +33,7 @@ No groups are an empty array.
 
 @dataclass(frozen=True)
 class Case:
-    """A domain: images by count and seed, the network with its arguments, recipe, range and number of healthy networks.
+    """A domain: images by count and seed, the network, recipe, range and healthy networks.
 
     The images of a `grouped` case have groups. `absent` is the group that training lacks in a
     fault. Without one, a class has few images.

@@ -36,7 +36,7 @@ SIZES = (3, 5, 8, 12, 20)
 
 @dataclass(frozen=True, eq=False)
 class Asked:
-    """Errors of the panel's networks and of mutants in the views of consensus, (networks, answers) bool.
+    """Errors of networks and mutants in the views of consensus, (networks, answers) bool.
 
     `counted` are the positions of the answers that each row counts. `labels` are their classes in a
     row that counts the errors of the worst class. To the rows with `chance` an image may add
@@ -73,10 +73,10 @@ class Asked:
     def split(
         self, chosen: np.ndarray
     ) -> tuple[list[Calibrated], np.ndarray, np.ndarray, np.ndarray]:
-        """Return the thresholds of the chosen networks, the errors of the others and of mutants, and the consensus set.
+        """Return the chosen networks' thresholds, the errors of others, and the consensus set.
 
-        Each of the chosen is compared with the consensus set of the others among them, and
-        corrected, as in a calibration.
+        Mutants are among the others. Each of the chosen is compared with the consensus set of the
+        others among them, and corrected, as in a calibration.
         """
         of_few, others = self.healthy[chosen], np.delete(self.healthy, chosen, axis=0)
         wrong = of_few.sum(axis=0)
@@ -101,7 +101,10 @@ class Asked:
 
 
 def asked() -> Asked:
-    """Return what the shipped panel and mutants that are not trivial were asked, by rows of the shipped checks file."""
+    """Return the answers of the shipped panel and of non-trivial mutants, by rows.
+
+    The rows are those of the shipped checks file.
+    """
     checks, answers = read_checks(FASHION_CHECKS), read_answers(ANSWERS)
     panel = read_panel(FASHION_PANEL, checks)
     errors = (CONSENSUS_SET_ERRORS.name, WORST_CLASS_CONSENSUS_SET_ERRORS.name)

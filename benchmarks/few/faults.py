@@ -146,7 +146,10 @@ def write_network(path: Path, network: nn.Module) -> None:
 
 
 def images_of(case: Case, folder: Path) -> tuple[Images, Images]:
-    """Return the training images and the test images of a case, made where their files are missing."""
+    """Return training and test images of a case.
+
+    They are made where their files are missing.
+    """
     training = _stored(case, folder / "training.npz", case.training_images, TRAINING_SEED)
     test = _stored(case, folder / "test.npz", max(SIZES), TEST_SEED)
     return training, test

@@ -39,7 +39,7 @@ def _measured() -> Iterable[tuple[str, Distances]]:
 
 
 def _row(networks: Distances) -> tuple[str, ...]:
-    """Return the shares of ordered pairs of networks in which the first loses significantly and by each margin."""
+    """Return shares of ordered pairs of networks whose first loses significantly, by margin."""
     losses = networks.values[LOG_LOSS]
     differences = losses[:, None] - losses
     # Half the squared distances of two networks, over n^2, are half the variance of their mean

@@ -74,7 +74,10 @@ def measure_fashion(_: Path | None) -> None:
 
 
 def measure_digits(folder: Path | None) -> None:
-    """Train the networks of the example of digits that are not in `folder`, and measure their differences."""
+    """Train the example's digit networks that are missing, and measure their differences.
+
+    `folder` keeps them.
+    """
     example = (folder or ROOT / "runs/few").resolve() / "digits"
     shutil.copytree(EXAMPLE, example, dirs_exist_ok=True)
     os.environ["PYTHONPATH"] = os.pathsep.join(
@@ -101,9 +104,9 @@ def measure_digits(folder: Path | None) -> None:
 
 
 def measure_answers(mutants: Path | None) -> None:
-    """Predict the views of consensus with the shipped panel and the mutants of `benchmarks.detection` in a folder.
+    """Predict the views of consensus with the shipped panel and mutants in a folder.
 
-    Stored answers of other networks stay.
+    The mutants are those of `benchmarks.detection`. Stored answers of other networks stay.
     """
     mutants = (mutants or OF_DETECTION).resolve()
     names = [mutant.id for mutant in MUTANTS if mutant.kind != HEALTHY]
@@ -122,7 +125,10 @@ def measure_answers(mutants: Path | None) -> None:
 
 
 def _lost(measured: Sequence[Sequence[Mapping[str, Any]]], row: str) -> dict[str, Any]:
-    """Return how many answers each network gets right that each other gets wrong, (networks, networks)."""
+    """Return how many answers each network gets right that each other gets wrong.
+
+    The shape is (networks, networks).
+    """
     texts = [next(entry["each"] for entry in of_one if entry["id"] == row) for of_one in measured]
     right = np.stack([unpacked(text) for text in texts]).astype(np.int64)
     return {"n": right.shape[1], "lost": (right @ (1 - right).T).tolist()}

@@ -1,4 +1,7 @@
-"""A small network with batch norms for the cases, which trains in seconds on one core, and its random augmentation."""
+"""A small network with batch norms for the cases, and its random augmentation.
+
+It trains in seconds on one core.
+"""
 
 from __future__ import annotations
 
@@ -31,7 +34,10 @@ class Augmentation:
 
 @dataclass(frozen=True)
 class Recipe:
-    """The recipe of a network: `optimizer` is adamw or sgd, and `rate` the peak of a one-cycle schedule."""
+    """The recipe of a network.
+
+    `optimizer` is adamw or sgd, and `rate` the peak of a one-cycle schedule.
+    """
 
     optimizer: str
     rate: float
@@ -42,9 +48,10 @@ class Recipe:
 
 
 class Network(nn.Module):
-    """Three convolutions with stride 2 for pixels (N, channels, side, side) in [0, 1], to logits (N, classes).
+    """Three convolutions with stride 2 for pixels (N, channels, side, side) in [0, 1].
 
-    The first has `width` channels, and each further one twice as many.
+    The output is logits (N, classes). The first has `width` channels, and each further one twice as
+    many.
     """
 
     def __init__(self, channels: int, classes: int, side: int, width: int) -> None:
@@ -60,7 +67,7 @@ class Network(nn.Module):
         return logits
 
     def input_of_batch_norm(self, block: int, pixels: torch.Tensor) -> torch.Tensor:
-        """Return what the batch norm of a block gets from these pixels, (N, channels, height, width)."""
+        """Return the input of a block's batch norm for pixels (N, channels, height, width)."""
         features: torch.Tensor = self.blocks[:block](pixels - 0.4)
         convolution = self.batch_norm_block(block)[0]
         output: torch.Tensor = convolution(features)
@@ -90,7 +97,10 @@ def trained(
     recipe: Recipe,
     augmentation: Augmentation,
 ) -> nn.Module:
-    """Train a network by the recipe, each image rotated and shifted at random, and return it for inference."""
+    """Train a network by the recipe and return it for inference.
+
+    Each image is rotated and shifted at random.
+    """
     steps = recipe.epochs * math.ceil(len(pixels) / recipe.batch)
     optimizer = _optimizer(network, recipe)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, recipe.rate, total_steps=steps)
@@ -124,7 +134,7 @@ def _batches(count: int, recipe: Recipe) -> Iterator[torch.Tensor]:
 
 
 def augmented(pixels: torch.Tensor, augmentation: Augmentation) -> torch.Tensor:
-    """Return pixels (N, C, side, side), each image rotated and shifted at random within the range."""
+    """Return pixels (N, C, side, side), each image rotated and shifted at random."""
     count, side = len(pixels), pixels.shape[-1]
     if not augmentation.rotate and not augmentation.shift_y:
         return _shifted_in_time(pixels, augmentation)

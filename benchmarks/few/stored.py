@@ -100,7 +100,10 @@ def distances_of(
 
 
 def half_distances(each: np.ndarray, *, images: bool) -> np.ndarray:
-    """Return the variance of a row by chance as each two networks tell it, (K, K), by contributions (K, images)."""
+    """Return the variance of a row by chance by each two networks, (K, K).
+
+    The contributions are (K, images).
+    """
     products = each @ each.T
     squares = np.diag(products)
     halves = (squares[:, None] + squares - 2 * products) / 2

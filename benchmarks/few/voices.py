@@ -34,9 +34,10 @@ PICTURE_NOISE = 80.0
 
 
 def spoken_digits(count: int, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return spectrograms (N, 64, 64, 1) uint8 with time to the right, labels (N,) and accents (N,).
+    """Return spectrograms (N, 64, 64, 1) uint8, labels (N,) and accents (N,).
 
-    Accent, speaker, pitch, speed, place in time and noise are drawn at random.
+    Time goes to the right. Accent, speaker, pitch, speed, place in time and noise are drawn at
+    random.
     """
     rng = np.random.default_rng(seed)
     labels = rng.integers(len(WORDS), size=count)

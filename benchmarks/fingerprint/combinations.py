@@ -1,4 +1,4 @@
-"""Ways to combine weight statistics into one distance, their false alarms and their rates of detection."""
+"""Combinations of weight statistics into one distance, their false alarms and detections."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Distances of networks on Fashion-MNIST from the shipped reference models, and the threshold of the gate."""
+"""Distances of networks on Fashion-MNIST from the shipped models, and the threshold."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from harness.features.fingerprint.distance import distance_from
 
 
 def fashion_table(measured: Measured) -> str:
-    """Return the distances of the reference models, each from the others, and of all other networks."""
+    """Return distances of the reference models, each from the others, and of other networks."""
     reference = measured.healthy
     left_out = [
         distance_from(own, np.delete(reference, position, axis=0), measured.kinds)[0]

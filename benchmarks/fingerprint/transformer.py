@@ -7,7 +7,10 @@ from torch import nn
 
 
 class Transformer(nn.Module):
-    """Patches of 4 x 4 pixels and two encoder layers, for pixels (N, channels, side, side) in [0, 1]."""
+    """Patches of 4 x 4 pixels and two encoder layers.
+
+    Pixels are (N, channels, side, side) in [0, 1].
+    """
 
     def __init__(self, channels: int, classes: int, side: int, width: int) -> None:
         super().__init__()

@@ -124,10 +124,10 @@ def networks() -> Networks:
 
 @dataclass(frozen=True)
 class Compared:
-    """One rule: limits by share, what it detects of the mutants that choose, and networks of the recipe that it fails.
+    """One rule: limits by share, its detections and its false alarms.
 
-    `beyond` is the share of these networks, of the choosing half, beyond the limits of the
-    `ORDINARY` shares.
+    The mutants are those that choose; the networks are of the recipe. `beyond` is the share of
+    these networks, of the choosing half, beyond the limits of the `ORDINARY` shares.
     """
 
     rule: str
@@ -157,7 +157,10 @@ class Confirmed:
 def compare(
     found: Networks, *, draws: int = DRAWS, seed: int = 0
 ) -> tuple[list[Compared], list[Confirmed]]:
-    """Compare all rules on the half that chooses, and confirm the one that detects most there on the other half."""
+    """Compare all rules on one half, and confirm the best one on the other half.
+
+    The best rule detects most.
+    """
     simulated = simulate(found.panel, found.average, draws=draws, seed=seed)
     numbers = of_each(found.profile(found.panel))
     mutants, healthy = found.mutants & found.choosing, found.healthy & found.choosing
@@ -195,9 +198,9 @@ def compare(
 
 
 def nominal(found: Networks, among: np.ndarray) -> Iterator[tuple[float, int, int, int]]:
-    """Yield each nominal level, with the healthy networks and mutants that the combination finds, and the gate or it.
+    """Yield each nominal level, with the networks and mutants that the combination finds.
 
-    `among` (N,) selects networks.
+    The gate's findings are joined to these. `among` (N,) selects networks.
     """
     p, mutants = found.p_values(found.panel), found.mutants & among
     for level in NOMINAL:
@@ -209,9 +212,10 @@ def nominal(found: Networks, among: np.ndarray) -> Iterator[tuple[float, int, in
 def with_few(
     found: Networks, *, draws: int = 200, seed: int = 0
 ) -> Iterator[tuple[int, float, float, float]]:
-    """Yield the mean shares of networks of the recipe and of mutants beyond a level, by few reference models.
+    """Yield the mean shares of networks and of mutants beyond a level, by few models.
 
-    They are `FEW_MODELS` of all, drawn at random, each at `FEW_LEVELS`.
+    The networks are of the recipe. They are `FEW_MODELS` of all, drawn at random, each at
+    `FEW_LEVELS`.
     """
     rng = np.random.default_rng(seed)
     for models in FEW_MODELS:
@@ -253,10 +257,10 @@ def simulate(
 
 
 def correlation(values: np.ndarray) -> np.ndarray:
-    """Return the correlations of the columns, (checks, checks), shrunk towards zero (Ledoit & Wolf 2004).
+    """Return the correlations of the columns, (checks, checks), shrunk towards zero.
 
-    Few models overstate correlations, and so understate the number of independent checks. A
-    constant column correlates with no other.
+    Ledoit & Wolf 2004. Few models overstate correlations, and so understate the number of
+    independent checks. A constant column correlates with no other.
     """
     spread = values.std(axis=0)
     varying = spread > 1e-9 * np.maximum(

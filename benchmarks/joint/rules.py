@@ -42,7 +42,10 @@ class Profile:
 def profile(
     panel: np.ndarray, others: np.ndarray, average: np.ndarray, least: np.ndarray | float = 1e-9
 ) -> Profile:
-    """Return the deviations of networks by the values of reference models; `least` is a least standard deviation."""
+    """Return the deviations of networks by the values of reference models.
+
+    `least` is a least standard deviation.
+    """
     mean = panel.mean(axis=-2, keepdims=True)
     std = np.maximum(panel.std(axis=-2, ddof=1, keepdims=True), least)
     return Profile((panel - mean) / std, (others - mean) / std / widened(panel.shape[-2]), average)
@@ -59,13 +62,19 @@ def mahalanobis(found: Profile, *, shrink: Shrink) -> np.ndarray:
 
 
 def follmann(found: Profile, *, shrink: Shrink) -> np.ndarray:
-    """Return the Mahalanobis distance of networks that are worse in the sum over families, else 0 (Follmann 1996)."""
+    """Return the Mahalanobis distance of networks that are worse in sum, else 0.
+
+    The sum is over families (Follmann 1996).
+    """
     worse = (found.others @ found.average).sum(axis=-1) > 0
     return np.where(worse, mahalanobis(found, shrink=shrink), 0.0)
 
 
 def perlman(found: Profile, *, shrink: Shrink) -> np.ndarray:
-    """Return the likelihood ratio distance against the cone in which no family is better (Perlman 1969)."""
+    """Return the likelihood ratio distance against the cone without a better family.
+
+    Perlman 1969.
+    """
     from scipy.optimize import nnls
 
     others = found.others @ found.average
@@ -81,9 +90,10 @@ def perlman(found: Profile, *, shrink: Shrink) -> np.ndarray:
 
 
 def higher_criticism(found: Profile) -> np.ndarray:
-    """Return the higher criticism of the checks' one-sided p-values, over the smaller half (Donoho & Jin 2004).
+    """Return the higher criticism of the checks' one-sided p-values.
 
-    A p-value counts as at least 1 / checks, since the score of the smallest has a heavy tail.
+    It is over the smaller half (Donoho & Jin 2004). A p-value counts as at least 1 / checks, since
+    the score of the smallest has a heavy tail.
     """
     p = np.sort(_tails(found), axis=-1)
     count = p.shape[-1]
@@ -93,9 +103,9 @@ def higher_criticism(found: Profile) -> np.ndarray:
 
 
 def cauchy(found: Profile, *, sides: int = 1, most: float = 1 - 1e-15) -> np.ndarray:
-    """Return the Cauchy combination of the checks' p-values (Liu & Xie 2020), families weighing the same.
+    """Return the Cauchy combination of the checks' p-values.
 
-    A p-value counts as at most `most`.
+    Families weigh the same (Liu & Xie 2020). A p-value counts as at most `most`.
     """
     p = np.clip(_tails(found) if sides == 1 else 2 * _tails(found, absolute=True), 1e-15, most)
     weights = found.average.sum(axis=1) / found.average.sum()
@@ -103,7 +113,10 @@ def cauchy(found: Profile, *, sides: int = 1, most: float = 1 - 1e-15) -> np.nda
 
 
 def without_components(found: Profile, *, count: int, shrink: Shrink) -> np.ndarray:
-    """Return the Mahalanobis distance of what the leading components of the reference models leave of the profile."""
+    """Return the Mahalanobis distance of the profile without its leading components.
+
+    The components are those of the reference models.
+    """
     _, sides = np.linalg.eigh(found.members @ np.swapaxes(found.members, -1, -2))
     directions = np.swapaxes(sides[..., -count:], -1, -2) @ found.members
     leading = directions / np.linalg.norm(directions, axis=-1, keepdims=True)
@@ -117,15 +130,18 @@ def without_components(found: Profile, *, count: int, shrink: Shrink) -> np.ndar
 
 
 def to_no_correlation(values: np.ndarray) -> np.ndarray:
-    """Return the covariance of values, (..., K, families), with correlations shrunk to none (Schäfer & Strimmer 2005).
+    """Return the covariance of values, (..., K, families), with correlations shrunk to none.
 
-    The variances do not change.
+    Schäfer & Strimmer 2005. The variances do not change.
     """
     return _shrunk(values, 0.0)
 
 
 def to_one_correlation(values: np.ndarray) -> np.ndarray:
-    """Return the covariance of values with correlations shrunk to their mean (Ledoit & Wolf 2004, by that formula)."""
+    """Return the covariance of values with correlations shrunk to their mean.
+
+    The formula is that of Ledoit & Wolf 2004.
+    """
     return _shrunk(values, None)
 
 
@@ -162,7 +178,10 @@ def _tails(found: Profile, *, absolute: bool = False) -> np.ndarray:
 
 
 def _shrunk(values: np.ndarray, target: float | None) -> np.ndarray:
-    """Return a covariance with correlations shrunk to a target, or their mean, by their estimated uncertainty."""
+    """Return a covariance with shrunk correlations.
+
+    The target is given, or their mean; their estimated uncertainty decides how far.
+    """
     models, families = values.shape[-2:]
     std = values.std(axis=-2, ddof=1, keepdims=True)
     standard = (values - values.mean(axis=-2, keepdims=True)) / std

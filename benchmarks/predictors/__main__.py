@@ -1,6 +1,7 @@
-"""A ResNet-18 at 224 px behind HTTP beside the same network in this process, by turns, in batches of 32.
+"""A ResNet-18 at 224 px behind HTTP beside the same network in this process.
 
-Run `python -m benchmarks.predictors` on an idle machine with the extras `http` and `bench`.
+They take turns, in batches of 32. Run `python -m benchmarks.predictors` on an idle machine with the
+extras `http` and `bench`.
 """
 
 from __future__ import annotations
@@ -33,7 +34,10 @@ tensors.
 
 @contextmanager
 def served(tensors: str) -> Iterator[str]:
-    """Give the URL of the network in another process, which takes `binary` tensors, or `json` alone."""
+    """Give the URL of the network in another process.
+
+    It takes `binary` tensors, or `json` alone.
+    """
     command = [sys.executable, "-m", "benchmarks.predictors.server", tensors]
     with subprocess.Popen(  # noqa: S603
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True

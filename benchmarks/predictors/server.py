@@ -1,4 +1,7 @@
-"""A small server of one network by the Open Inference Protocol, with binary tensors unless they are turned off."""
+"""A small server of one network by the Open Inference Protocol.
+
+It has binary tensors unless they are turned off.
+"""
 
 from __future__ import annotations
 

@@ -87,7 +87,7 @@ class Measured:
 
 
 def pictures(count: int) -> LabelledImages:
-    """Return so many color pictures, smooth like photographs, with a color for each of ten classes."""
+    """Return so many smooth color pictures, with a color for each of ten classes."""
     generator = torch.Generator().manual_seed(0)
     labels = torch.arange(count) % 10
     coarse = torch.rand(10, 3, 7, 7, generator=generator)
@@ -100,10 +100,11 @@ def pictures(count: int) -> LabelledImages:
 
 
 def made(name: str, images: LabelledImages) -> DeclaredNetwork:
-    """Return the network, ten classes, its weights drawn from a fixed seed, its last layer fitted to images in poses.
+    """Return the network with ten classes and weights from a fixed seed.
 
-    Pixels are normalized first, as for any network. Raw pixels are far from zero and differ little
-    from each other, so bfloat16 would tell few classes apart.
+    Its last layer is fitted to images in poses. Pixels are normalized first, as for any network.
+    Raw pixels are far from zero and differ little from each other, so bfloat16 would tell few
+    classes apart.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
@@ -172,7 +173,10 @@ def measure(name: str, images: LabelledImages, *, repeats: int) -> Measured:
 
 
 def peaks_of(count: int) -> tuple[float, float]:
-    """Return the most memory in MB that a process has held before and after resnet18 predicted so many pictures."""
+    """Return a process's most memory in MB before and after so many predictions.
+
+    The network is resnet18.
+    """
     images = pictures(count)
     classifier = Classifier(made("resnet18", images.take(torch.arange(min(50, count)))), workers=2)
     before = peak_memory_mb()

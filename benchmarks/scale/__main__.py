@@ -61,7 +61,7 @@ class Nothing(nn.Module):
 
 
 def cpu_seconds() -> float:
-    """Return the processor time of this process and of all that it has started, and that still run."""
+    """Return the processor time of this process and of its living children."""
     parents: dict[int, int] = {}
     spent: dict[int, float] = {}
     for entry in Path("/proc").iterdir():
@@ -131,7 +131,10 @@ def side_by_side(
 
 
 def constants(images: LabelledImages, *, compute_ms: float) -> Constants:
-    """Return what each part takes on this machine by itself, the fastest of several times, since noise only adds."""
+    """Return the time of each part on this machine, the fastest of several.
+
+    Noise only adds.
+    """
     cluster, device, count = RayCluster(BackendOptions(ray_workers=1)), torch.device("cpu"), 64
     cluster.start()
     classifier = Classifier(Nothing(), backend=cluster, screen=False)

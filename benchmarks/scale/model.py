@@ -70,11 +70,12 @@ def predicted(
     cores: int,
     decoded: bool = False,
 ) -> Predicted:
-    """Return the time of a check of these images and perturbations on nodes with `cores` cores each.
+    """Return the time of a check on nodes with `cores` cores each.
 
-    Unless they are `decoded`, all nodes decode the pictures once into a file on shared storage. The
-    driver writes it. Ray gives ranges to any node, so each node reads other images for each
-    perturbation until it has read all. It has them in its page cache from then on.
+    It has these images and perturbations. Unless they are `decoded`, all nodes decode the pictures
+    once into a file on shared storage. The driver writes it. Ray gives ranges to any node, so each
+    node reads other images for each perturbation until it has read all. It has them in its page
+    cache from then on.
     """
     c, workers = constants, nodes * cores
     most = max(1, min(64, (32 << 20) // (c.batch * c.image_bytes)))

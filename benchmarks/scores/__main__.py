@@ -117,7 +117,10 @@ def panel_of(references: np.ndarray) -> Panel:
 
 
 def failing(panel: Panel, candidate: np.ndarray) -> tuple[bool, int]:
-    """Return whether a model with these scores, (poses, images), fails, and the number of checks that judge."""
+    """Return whether a model with these scores, (poses, images), fails.
+
+    The number of judging checks follows.
+    """
     means = dict(zip(POSES, candidate.mean(axis=1, dtype=np.float64).tolist(), strict=True))
     judging = [item for item in thresholds_of(panel) if not item.informational]
     return any(not item.holds(means[item.check.id]) for item in judging), len(judging)

@@ -226,7 +226,10 @@ def _make(path: Path, make: Callable[[], Small]) -> None:
 
 
 def prepare(setting: Setting) -> tuple[list[Path], list[Path]]:
-    """Make the project of a setting, with thresholds, and return its reference models and its healthy candidates."""
+    """Make the project of a setting, and return its reference models and healthy candidates.
+
+    The project has thresholds.
+    """
     if setting.data == "fashion":
         stored = sorted((ROOT / "models/panel").glob("*.safetensors"))
         first = len(stored) - setting.candidates

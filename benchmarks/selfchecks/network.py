@@ -1,4 +1,7 @@
-"""A small network with batch norms, which normalizes its input in place, and its training in seconds."""
+"""A small network with batch norms, and its training in seconds.
+
+It normalizes its input in place.
+"""
 
 from __future__ import annotations
 
@@ -11,10 +14,10 @@ _BATCH, _RATE = 64, 3e-3
 
 
 class Small(nn.Module):
-    """Two convolutions with batch norms and a linear layer, for pixels (N, channels, side, side) in [0, 1].
+    """Two convolutions with batch norms and a linear layer.
 
-    The normalization changes its argument, as `Tensor.sub_` does: a mutant that looks at the pixels
-    afterwards finds others.
+    Pixels are (N, channels, side, side) in [0, 1]. The normalization changes its argument, as
+    `Tensor.sub_` does: a mutant that looks at the pixels afterwards finds others.
     """
 
     def __init__(self, channels: int, classes: int, side: int) -> None:
@@ -35,7 +38,10 @@ class Small(nn.Module):
 def trained(
     images: np.ndarray, labels: np.ndarray, *, seed: int, epochs: int, shift_px: int
 ) -> Small:
-    """Return a network trained on images (N, H, W, C) uint8 and labels (N,), by batches shifted at random."""
+    """Return a network trained on images (N, H, W, C) uint8 and labels (N,).
+
+    Batches are shifted at random.
+    """
     torch.manual_seed(seed)
     pixels = torch.from_numpy(images).permute(0, 3, 1, 2).float() / 255
     targets = torch.from_numpy(labels).long()

@@ -1,1 +1,4 @@
-"""Faults planted in serving pipelines, each to be named by the command `skew`, and identical pipelines, none to be."""
+"""Faults planted in serving pipelines, for the command `skew` to name.
+
+Identical pipelines must have no name.
+"""

@@ -1,6 +1,7 @@
-"""Faults planted in serving pipelines, and pipelines without one, judged as `stress-harness skew` judges.
+"""Faults planted in serving pipelines, and pipelines without one.
 
-Run `python -m benchmarks.skew`. It skips the results that `results.json` has.
+They are judged as `stress-harness skew` judges. Run `python -m benchmarks.skew`. It skips the
+results that `results.json` has.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ The harness has others, folds batch norms and screens in bfloat16.
 
 
 def main(*, report: bool) -> int:
-    """Measure what is missing, write results and page, and return 1 where less is reached than wanted."""
+    """Measure the missing values, write results and page, and return 1 below the goals."""
     results = read_results(RESULTS)
     if not report:
         images = stratified_sample(fashion_mnist("test"), IMAGES)
@@ -62,7 +63,7 @@ def _measure_identical(images: LabelledImages, results: Results) -> None:
 
 
 def _served(model: RoleModel, images: LabelledImages, batch: int) -> np.ndarray:
-    """Return the classes that a server predicts with the network as it was saved, in its batches."""
+    """Return the classes that a server predicts with the saved network, in its batches."""
     with torch.inference_mode():
         parts = [
             model.classifier.plain(part).argmax(dim=1)

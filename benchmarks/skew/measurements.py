@@ -64,7 +64,10 @@ def _diagnosed(
     served: np.ndarray,
     others: Sequence[np.ndarray],
 ) -> dict[str, Any]:
-    """Return the row of a fault, with a diagnosis if enough of its predictions differ from each of the others."""
+    """Return the row of a fault.
+
+    It has a diagnosis if enough of its predictions differ from each of the others.
+    """
     row: dict[str, Any] = {"fault": fault.name, "cause": list(fault.cause), "listed": fault.listed}
     row["changed"] = min(int((served != other).sum()) for other in others)
     if row["changed"] >= LEAST_CHANGED:

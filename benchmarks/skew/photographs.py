@@ -1,7 +1,8 @@
-"""Faults planted in the serving of photographs, from the bytes of their files, to a network of ImageNet.
+"""Faults planted in the serving of photographs, to a network of ImageNet.
 
-Run `python -m benchmarks.skew.photographs STAMPS`, where STAMPS is Debian's package
-`tuxpaint-stamps-default`, extracted. It skips the results that `photographs.json` has.
+A request is the bytes of a file. Run `python -m benchmarks.skew.photographs STAMPS`, where STAMPS
+is Debian's package `tuxpaint-stamps-default`, extracted. It skips the results that
+`photographs.json` has.
 """
 
 from __future__ import annotations

@@ -81,7 +81,10 @@ def goals(results: Results) -> list[Goal]:
 
 
 def write_page(results: Results) -> None:
-    """Write goals, faults and pairs into the page, with how many pairs are named, in part or not at all."""
+    """Write goals, faults and pairs into the page, with the number of named pairs.
+
+    A pair is named whole, in part or not at all.
+    """
     pairs = results["pairs"]
     counted = _counted(pairs)
     outcomes = table(("named", "pairs"), Counter(map(outcome_of_pair, counted)).most_common())
@@ -93,7 +96,10 @@ def write_page(results: Results) -> None:
 
 
 def write_photographs(results: Results, *, images: int) -> None:
-    """Write the faults of so many photographs into the page, and each stage beside the paper's loss of accuracy."""
+    """Write the faults of so many photographs and each stage into the page.
+
+    The paper's loss of accuracy stands beside a stage.
+    """
     counted, rows = _counted(results["faults"]), []
     right = sum(map(is_right, counted))
     for stage in dict.fromkeys(row["stage"] for row in results["stages"]):

@@ -182,7 +182,10 @@ def memory(model: nn.Module, images: LabelledImages) -> Iterator[Result]:
 
 
 def attention(model: nn.Module, images: LabelledImages) -> Iterator[Result]:
-    """Measure predictions with Grad-CAM of one layer, against the two well-known libraries, which must be installed."""
+    """Measure predictions with Grad-CAM of one layer, against two well-known libraries.
+
+    Both must be installed.
+    """
     layer = "bn3"
     with cores(1):
         ours = timed(lambda: attend(Classifier(model, workers=1), images, layer=layer), repeats=3)

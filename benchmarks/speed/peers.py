@@ -71,7 +71,10 @@ def captums_maps(model: nn.Module, images: LabelledImages, *, layer: str, batch:
 def grad_cams_maps(
     model: nn.Module, images: LabelledImages, *, layer: str, batch: int
 ) -> np.ndarray:
-    """Compute Grad-CAM of each predicted class with pytorch-grad-cam, (N, H, W), which scales each map to 0 to 1."""
+    """Compute Grad-CAM of each predicted class with pytorch-grad-cam, (N, H, W).
+
+    It scales each map to 0 to 1.
+    """
     from pytorch_grad_cam import GradCAM
 
     with GradCAM(model=model, target_layers=[model.get_submodule(layer)]) as cam:

@@ -1,1 +1,1 @@
-"""EfficientNet-Lite0 with its weights of ImageNet, fine-tuned on emoji of four vendors, and broken fine-tunings."""
+"""EfficientNet-Lite0 of ImageNet, fine-tuned on emoji of four vendors, well and badly."""

@@ -1,4 +1,4 @@
-"""EfficientNet-Lite0 with its weights of ImageNet, fine-tuned on emoji of four vendors, and broken fine-tunings.
+"""EfficientNet-Lite0 of ImageNet, fine-tuned on emoji of four vendors, well and badly.
 
 `python -m benchmarks.transfer` prints the tables of what was measured; other commands measure.
 """
@@ -34,7 +34,7 @@ _SHOWN = 4
 
 
 def splits_of(found: Stored, size: int, most: int) -> tuple[list[Split], int]:
-    """Return the splits with K reference models, and the number of panels that calibration refuses."""
+    """Return the splits with K reference models, and how many panels calibration refuses."""
     drawn = tqdm(draws(found.healthy, size, most), unit="split", smoothing=0)
     made = [
         split(found, np.random.default_rng(chosen.tolist()).permutation(chosen)) for chosen in drawn
@@ -43,26 +43,38 @@ def splits_of(found: Stored, size: int, most: int) -> tuple[list[Split], int]:
 
 
 def alarms_of(made: Sequence[Split], names: Sequence[str]) -> np.ndarray:
-    """Return the share of the splits in which each of these networks fails, (names,), where it is held out."""
+    """Return the share of the splits in which each of these networks fails, (names,).
+
+    Only splits that hold it out count.
+    """
     return _shares(made, names, lambda one, name: bool(one.failed[name]))
 
 
 def signs_of(made: Sequence[Split], names: Sequence[str]) -> np.ndarray:
-    """Return the share of the splits in which each network passes beyond an informational threshold, (names,)."""
+    """Return the share of splits in which each network passes despite an odd value, (names,).
+
+    An odd value is beyond an informational threshold.
+    """
     return _shares(made, names, lambda one, name: bool(one.signs[name]) and not one.failed[name])
 
 
 def _shares(
     made: Sequence[Split], names: Sequence[str], holds: Callable[[Split, str], bool]
 ) -> np.ndarray:
-    """Return the share of the splits in which something holds of each network, (names,), where it is held out."""
+    """Return the share of the splits in which something holds of each network, (names,).
+
+    Only splits that hold it out count.
+    """
     return np.array(
         [np.mean([holds(one, name) for one in made if name in one.failed]) for name in names]
     )
 
 
 def drop_at_90(item: Calibrated) -> float:
-    """Return the drop of a group that its check fails with 90% power, by the formula of the harness for 95%."""
+    """Return the drop of a group that its check fails with 90% power.
+
+    The formula is that of the harness for 95%.
+    """
     error, n = item.spread * widened(item.reference_models), item.check.n
     middle = item.k * error + _Z90**2 / (2 * n)
     return middle + math.sqrt(max(middle**2 - (item.k**2 - _Z90**2) * error**2, 0.0))

@@ -28,10 +28,10 @@ CLASSES, SIDE = 8, 96
 
 
 class Lite0(torch.nn.Module):
-    """EfficientNet-Lite0 for pixels in [0, 1], (N, 3, H, W), as a frozen part and a part that learns.
+    """EfficientNet-Lite0 as a frozen part and a part that learns.
 
-    The mean over the positions comes before the last convolution, as in MobileNetV3, which makes
-    training cheap.
+    Pixels are in [0, 1], (N, 3, H, W). The mean over the positions comes before the last
+    convolution, as in MobileNetV3, which makes training cheap.
     """
 
     def __init__(self) -> None:

@@ -29,7 +29,7 @@ _PACKAGES = "emoji-datasource-google, emoji-datasource-twitter, openmoji and flu
 
 @dataclass(frozen=True)
 class Emoji:
-    """An emoji: its code points in hexadecimal, its category, and the file of each vendor that draws it."""
+    """An emoji: its code points in hexadecimal, its category, and each vendor's file."""
 
     code: str
     category: str

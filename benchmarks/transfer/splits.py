@@ -1,4 +1,4 @@
-"""Thresholds from K of the healthy fine-tunings, and the verdict of the whole gate on all other networks."""
+"""Thresholds from K of the healthy fine-tunings, and the gate's verdict on all others."""
 
 from __future__ import annotations
 
@@ -124,10 +124,10 @@ def count_of(
 
 
 def of_panel(asked: Asked, wrong: np.ndarray, labels: np.ndarray) -> list[float]:
-    """Return the value of each of K reference models, as a calibration counts it; `wrong` is (K, images) bool.
+    """Return the value of each of K reference models, as a calibration counts it.
 
-    The others judge a reference model, and the next one is its incumbent. See
-    `harness.measures.panel`.
+    `wrong` is (K, images) bool. The others judge a reference model, and the next one is its
+    incumbent. See `harness.measures.panel`.
     """
     size, values = len(wrong), []
     for at, own in enumerate(wrong):

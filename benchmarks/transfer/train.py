@@ -79,7 +79,10 @@ RECIPES = (
 def pictures_of(
     recipe: Recipe, labels: np.ndarray, vendors: np.ndarray, classes: list[str]
 ) -> np.ndarray:
-    """Return the positions of the training pictures that a recipe uses; `labels` and `vendors` are (N,)."""
+    """Return the positions of a recipe's training pictures.
+
+    `labels` and `vendors` are (N,).
+    """
     used = vendors != recipe.without_vendor
     if recipe.halved_class:
         of_class = np.flatnonzero(labels == classes.index(recipe.halved_class))
@@ -88,7 +91,7 @@ def pictures_of(
 
 
 def labels_of(recipe: Recipe, labels: np.ndarray, classes: int) -> np.ndarray:
-    """Return the labels, (N,), with other classes drawn at random for the recipe's share of them."""
+    """Return the labels, (N,), with the recipe's share of them drawn at random."""
     rng = np.random.default_rng(recipe.seed)
     wrong = rng.permutation(len(labels))[: round(recipe.wrong_labels * len(labels))]
     made = labels.copy()
@@ -135,7 +138,7 @@ def fine_tuned(recipe: Recipe) -> torch.nn.Module:
 
 
 def kept_features(*, bgr: bool = False) -> torch.Tensor:
-    """Return the output of the frozen blocks for each copy of each picture, (copies, N, 320) float16.
+    """Return the frozen blocks' output for each copy of each picture, (copies, N, 320) float16.
 
     They stay in a file. With `bgr`, the channels are in this order.
     """

@@ -1,9 +1,10 @@
-"""Detection without labels: `python -m benchmarks.unlabeled` prints how many mutants fail with and without labels.
+"""Detection without labels: `python -m benchmarks.unlabeled`.
 
-Each mutant is made of a model of the shipped panel, which is left out of its own reference. The
-images are test images. Checks with labels count consensus-set errors, those without count
-disagreements with the unanimous models. Both judge all images and the worst class, by the same
-statistics. Classes that were predicted stay in `--folder`.
+It prints how many mutants fail with and without labels. Each mutant is made of a model of the
+shipped panel, which is left out of its own reference. The images are test images. Checks with
+labels count consensus-set errors, those without count disagreements with the unanimous models. Both
+judge all images and the worst class, by the same statistics. Classes that were predicted stay in
+`--folder`.
 """
 
 from __future__ import annotations

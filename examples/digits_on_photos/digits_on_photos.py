@@ -1,7 +1,7 @@
-"""Handwritten digits in color on pieces of photographs, from data that scikit-learn ships, with a small network.
+"""Handwritten digits in color on pieces of photographs, with a small network.
 
-`python digits_on_photos.py data` writes digits.npz; `python digits_on_photos.py train
-runs/seed-1.pth --seed 1` trains.
+The data ship with scikit-learn. `python digits_on_photos.py data` writes digits.npz; `python
+digits_on_photos.py train runs/seed-1.pth --seed 1` trains.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ TRAINING = 1_197
 
 
 def pictures(split: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return images (N, 28, 28, 3) uint8, labels (N,) int64 and masks (N, 28, 28) bool of "train" or "test".
+    """Return images, labels and masks of "train" or "test".
 
-    Backgrounds are cut from the left part of the photographs for training, from the right part for
-    the test.
+    The shapes are (N, 28, 28, 3) uint8, (N,) int64 and (N, 28, 28) bool. Backgrounds are cut from
+    the left part of the photographs for training, from the right part for the test.
     """
     chosen = slice(TRAINING) if split == "train" else slice(TRAINING, None)
     digits, labels = load_digits(return_X_y=True)

@@ -1,7 +1,7 @@
-"""Which photograph is this a piece of? Crops of pictures that two packages ship, and heads fitted to deep networks.
+"""Photographs, told from their pieces.
 
-`python photographs.py crops` writes photos/test; `python photographs.py retrain resnet18 runs` fits
-nine heads.
+Crops of pictures that two packages ship, and heads fitted to deep networks. `python photographs.py
+crops` writes photos/test; `python photographs.py retrain resnet18 runs` fits nine heads.
 """
 
 from __future__ import annotations

@@ -34,7 +34,10 @@ FAULTS = {
 
 @cache
 def clothes():
-    """Return pixels on a noisy background, (N, 28, 28) uint8, outlines, (N, 28, 28) bool, and labels, of all images."""
+    """Return pixels on a noisy background, outlines and labels of all images.
+
+    Pixels are (N, 28, 28) uint8, outlines (N, 28, 28) bool.
+    """
     images = load_fashion_mnist("test")
     pixels = images.pixels[:][:, 0].numpy()
     noise = np.random.default_rng(0).integers(0, 90, pixels.shape, dtype=np.uint8)
@@ -49,13 +52,19 @@ def write_data(path):
 
 
 def features(pixels):
-    """Return the local means around each pixel, (N, 28, 28, features), of pixels (N, 28, 28) in [0, 1]."""
+    """Return the local means around each pixel, (N, 28, 28, features).
+
+    Pixels are (N, 28, 28) in [0, 1].
+    """
     means = [uniform_filter(pixels, (0, size, size)) for size in WINDOWS]
     return np.stack([*means, *np.sqrt(means), np.ones_like(pixels)], axis=-1)
 
 
 def fit(seed):
-    """Return the weights of a model, (features,), fitted to images outside of the test set that the seed draws."""
+    """Return the weights of a model, (features,), fitted to images outside of the test set.
+
+    The seed draws the test set.
+    """
     pixels, outlines, *_ = clothes()
     generator = np.random.default_rng(seed)
     chosen = generator.choice(np.arange(TEST, len(pixels)), TRAINED_ON, replace=False)

@@ -341,7 +341,7 @@ def _strict(
     sampled: StressSession,
     judge: Judge,
 ) -> list[tuple[Check, Verdict]]:
-    """Return the checks that fail a damaged copy of the candidate.
+    """Return the checks that fail a mutant of the candidate.
 
     It is wrong on every second image, and certain.
     """

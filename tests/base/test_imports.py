@@ -1,4 +1,7 @@
-"""A kept result is used only while the user's code that made it is unchanged, however that code was loaded."""
+"""A kept result is used only while the user's code that made it is unchanged.
+
+It does not matter how that code was loaded.
+"""
 
 import json
 import os

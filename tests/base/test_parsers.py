@@ -1,6 +1,7 @@
-"""Whatever a user's file holds, reading it gives a result or an `InputError` that names the file: never a traceback.
+"""A user's file gives a result or an `InputError` that names the file.
 
-All parsers go through one function, on files damaged by hand and by Hypothesis.
+No content ends in a traceback. All parsers go through one function, on files damaged by hand and by
+Hypothesis.
 """
 
 import io

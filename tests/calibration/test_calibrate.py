@@ -1,4 +1,4 @@
-"""`stress-harness calibrate`: reference models are measured by the stress tests themselves, and set the thresholds."""
+"""`stress-harness calibrate`: the stress tests measure reference models for thresholds."""
 
 import re
 import shutil

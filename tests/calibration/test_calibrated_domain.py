@@ -1,4 +1,4 @@
-"""Thresholds are stored with the augmentation range and the border that reference models were measured with."""
+"""Thresholds are stored with the augmentation range and the border of the panel."""
 
 import json
 import tomllib

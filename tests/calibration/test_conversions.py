@@ -1,4 +1,4 @@
-"""`stress-harness calibrate --convert`: conversions of the reference models set the thresholds of equivalence."""
+"""`stress-harness calibrate --convert`: thresholds of equivalence from conversions."""
 
 import json
 import shutil

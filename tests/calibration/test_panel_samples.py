@@ -219,7 +219,7 @@ def test_a_threshold_by_hand_needs_all_images_unless_a_sample_is_named(shared, n
 
 
 def test_before_calibration_a_sample_is_stratified_by_class(zoo, pytester):
-    """As after `init --budget`: there are no predictions of a panel yet, and no thresholds of one."""
+    """As after `init --budget`: without predictions of a panel, and without its thresholds."""
     pytester.runpytest_inprocess(*RUN, zoo.seeds[0], "--incumbent=none")
     checks = {check["id"]: check for check in zoo_report(zoo)["checks"]}
     assert [

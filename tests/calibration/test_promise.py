@@ -19,7 +19,10 @@ def drops(panel, **planned):
 
 @pytest.mark.parametrize("count", [5, 20])
 def test_a_plan_for_more_models_than_are_at_hand_keeps_its_word(count):
-    """Three of them may agree by chance, so the expected drop is too small for half of the checks."""
+    """Three of them may agree by chance.
+
+    The expected drop is then too small for half of the checks.
+    """
     held, expected = [], []
     for seed in range(40):
         values = reference(count, seed)

@@ -73,7 +73,10 @@ def test_answers_to_a_sample_make_no_threshold(zoo, pytester, capsys):
 
 
 def test_a_sample_by_the_panel_is_refused(zoo, pytester, capsys):
-    """An export before calibration cannot know its images, and calibration needs clean predictions of all."""
+    """An export before calibration cannot know its images.
+
+    Calibration needs clean predictions of all.
+    """
     rows, folder = re.sub("hand = .*", "", ROWS), zoo.root / "inputs"
     for text, plans in (("{ n = 150, by = 'panel' }", 4), ("150", 0)):
         zoo.bind(f"[data.samples]\nrotation = {text}\n{rows}")

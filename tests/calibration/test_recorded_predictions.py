@@ -296,7 +296,7 @@ def test_a_calibration_of_some_needs_the_panel_of_the_others(zoo, capsys):
 
 @pytest.mark.parametrize("lacks", ["a perturbation", "images"])
 def test_a_threshold_on_what_nobody_recorded_makes_the_verdict_partial(zoo, pytester, lacks):
-    """As of a file that was made for fewer checks, or for a sample, by whatever way it came there."""
+    """As of a file for fewer checks, or for a sample, from any source."""
     assert main(["calibrate", "--checkpoints", *zoo.seeds, *DATA]) == 0
     file = zoo.root / "models/panel.predictions.npz"
     known = read_panel_predictions(file)

@@ -48,7 +48,10 @@ def calibrate(zoo, *arguments) -> None:
 
 
 def drawn_in(page: str) -> dict[str, tuple[str, str]]:
-    """Return caption and drawing of the figures that may have a band of curves, by the beginning of their titles."""
+    """Return caption and drawing of figures that may have a band of curves.
+
+    They are by the beginning of their titles.
+    """
     found = {}
     for figure in re.findall(r"<figure.*?</figure>", page, re.DOTALL):
         title, drawing = (

@@ -1,4 +1,4 @@
-"""Calibrated thresholds go into a checks file that a person wrote, and nothing else of it changes."""
+"""Calibrated thresholds go into a checks file by hand, and nothing else of it changes."""
 
 import difflib
 import re

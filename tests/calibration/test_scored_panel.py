@@ -1,4 +1,7 @@
-"""Reference models that are files of scores set thresholds on mean scores, which judge scores alone."""
+"""Reference models that are files of scores set thresholds on mean scores.
+
+These judge scores alone.
+"""
 
 import re
 
@@ -17,7 +20,7 @@ KINDS = "candidate's kind"
 
 
 class Scores:
-    """Scores of an export that depend on the image, the perturbation and the model, as those of retrained models do."""
+    """Scores of an export that depend on image, perturbation and model, like retrained ones."""
 
     def __init__(self, folder):
         shards = [np.load(shard) for shard in sorted(folder.glob("shard-*.npz"))]
@@ -27,7 +30,10 @@ class Scores:
         self.difficulty = np.random.default_rng(0).normal(2.0, 1.0, len(self.names))
 
     def write(self, path, seed, *, loss=0.0):
-        """Write the scores of a model, lower by `loss` on the scale of logits under a perturbation."""
+        """Write the scores of a model.
+
+        They are lower by `loss` on the scale of logits under a perturbation.
+        """
         generator = np.random.default_rng(seed)
         noise = generator.normal(0, 0.5, len(self.names)) + generator.normal(0, 0.02)
         level = self.difficulty + noise - loss * self.posed

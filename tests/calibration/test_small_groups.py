@@ -14,7 +14,10 @@ from harness.perturb import PROTOCOL
 
 
 def panel_of(count, groups, n):
-    """Return a panel of models that are right about each image of a group with a chance of its own, 90% on average."""
+    """Return a panel of models with a chance of their own for each image, 90% on average.
+
+    The chance differs by group.
+    """
     rng = np.random.default_rng(0)
     answers = rng.random((count, groups, n)) < rng.beta(0.4, 0.04, (groups, n))
     checks = tuple(

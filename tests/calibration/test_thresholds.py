@@ -66,7 +66,7 @@ def test_for_independent_checks_k_is_that_of_the_largest_of_students(checks, ref
 
 @pytest.mark.parametrize(("rho", "least_share"), [(0.0, 0.0095), (0.4, 0.009), (0.8, 0.006)])
 def test_k_of_correlated_rows_keeps_the_share_in_a_simulation(rho, least_share):
-    """Means and standard deviations of a panel, drawn from their own distributions: normal and Wishart."""
+    """Means and standard deviations of a panel, from normal and Wishart distributions."""
     checks, reference_models, share, draws = 4, 12, 0.01, 200_000
     correlations = equicorrelated(checks, rho)
     k = multiplier(share / checks, reference_models=reference_models)
@@ -250,7 +250,7 @@ def clean_thresholds():
 
 
 def test_a_healthy_retrain_fails_1_time_in_200_and_a_loss_95_in_100(clean_thresholds):
-    """The exact chance that one more reference model misses a threshold, on average over panels, is the share."""
+    """The exact chance that another model misses a threshold is the share, on average."""
     chances = stats.norm.cdf([item.threshold for item in clean_thresholds], 0.9, 0.005)
     error = chances.std() / math.sqrt(len(chances))
     assert error < CLEAN_SHARE / 5
@@ -625,7 +625,10 @@ def test_columns_of_a_plan_stay_apart():
     ],
 )
 def test_power_says_what_each_row_notices_and_how_many_retrains_that_needs(drop, wanted, needed):
-    """(t + 1.645) 0.003 sqrt(1 + 1/K) is 0.0173 for 8 reference models, 0.0150 for 15 and 0.0144 for 20."""
+    """(t + 1.645) 0.003 sqrt(1 + 1/K) falls with K.
+
+    It is 0.0173 for 8 reference models, 0.0150 for 15 and 0.0144 for 20.
+    """
     panel = panel_of(spread_evenly(0.9, 0.003, 8), family="clean")
     calibrated = calibrate(panel)
     notices = (student(CLEAN_SHARE, 8) + 1.6449) * 0.003 * math.sqrt(9 / 8)

@@ -17,7 +17,10 @@ CALIBRATION = check("calibration", family="confidence", n=800, direction="at_mos
 
 
 def lines_of(calibration_errors, *, errors=0.014, hands=()):
-    """Return the lines for eight reference models with these calibration errors and this share of errors."""
+    """Return the lines for eight reference models with these calibration errors.
+
+    The share of errors is given, too.
+    """
     rng = np.random.default_rng(0)
     accuracies = 1 - errors + rng.normal(0, 1e-4, 8)
     panel = panel_of(np.c_[accuracies, calibration_errors], [CLEAN, CALIBRATION])

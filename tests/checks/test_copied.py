@@ -1,4 +1,4 @@
-"""Rows to copy from a report are rows that the reader of the checks file accepts, of the same measurement."""
+"""Rows to copy from a report are valid rows of the same measurement."""
 
 import itertools
 from pathlib import Path

@@ -165,7 +165,10 @@ class Dim(torch.nn.Module):
 
 
 def test_first_checks_of_skews_have_tolerances_that_a_given_model_keeps(tmp_path):
-    """All others are informational until calibrated, since nobody knows yet how healthy models differ there."""
+    """All others are informational until calibrated.
+
+    Nobody knows yet how healthy models differ there.
+    """
     path, many = tmp_path / "checks.toml", zoo_images(600)
     assert skew_tolerances(path, many) == set(), "without a model"
     assert skew_tolerances(path, zoo_images(60), role_model()) == set(), (
@@ -191,7 +194,7 @@ def test_whatever_a_class_is_called_toml_has_it(value):
 
 
 def test_whatever_classes_are_called_the_file_can_be_read(tmp_path):
-    """Each row has an id of its own, and none that is too long, however its classes and their pairs are called."""
+    """Each row has a short id of its own, with any names of classes and pairs."""
     long = "x" * 210
     classes = (
         "Class 1",

@@ -414,7 +414,10 @@ def test_convert_keeps_the_record_of_a_native_file(tmp_path):
 
 
 def evaluate(folder: Path, *arguments: str, images: LabelledImages | None = None) -> str:
-    """Return what `evaluate` prints of an untrained network, and nothing else, on some images in a folder."""
+    """Return the output of `evaluate` for an untrained network on some images in a folder.
+
+    Nothing else is printed.
+    """
     printed, data = StringIO(), images or some_images()
     with pytest.MonkeyPatch.context() as patched, redirect_stdout(printed):
         patched.chdir(folder)
@@ -475,7 +478,7 @@ def test_evaluate_writes_a_row_for_each_image_and_pose(tmp_path, name):
 
 @pytest.fixture(scope="module")
 def failures(tmp_path_factory):
-    """Output of `evaluate --failures` for an untrained network, the folder of its tables, and its own predictions."""
+    """Output of `evaluate --failures` for an untrained network, its tables and predictions."""
     folder = tmp_path_factory.mktemp("failures")
     printed = evaluate(
         folder, "--failures", "--per-class", "--pair", "Bag", "Dress", "--pose", "30", "0", "-1"

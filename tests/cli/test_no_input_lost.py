@@ -1,4 +1,7 @@
-"""No command replaces what it reads, or a file of another kind, and says so before it begins its work."""
+"""No command replaces its input or a file of another kind.
+
+The refusal comes before the work.
+"""
 
 import os
 import shutil

@@ -166,7 +166,10 @@ def test_the_network_is_that_of_the_table(zoo, capsys):
 
 @pytest.fixture
 def booby_trapped(zoo):
-    """A repository whose table names code that ends the process where it is imported, and a foreign checks file."""
+    """A repository with a foreign checks file.
+
+    Its table names code that ends the process where it is imported.
+    """
     (zoo.root / "trap.py").write_text("import os\nos._exit(7)\n")
     trap = {
         "data": "trap:images",

@@ -1,4 +1,4 @@
-"""`stress-harness evaluate` with what a panel knows: whose errors they are, and which labels are suspect."""
+"""`stress-harness evaluate` with a panel: owners of errors, and suspected label errors."""
 
 import csv
 import hashlib
@@ -24,7 +24,7 @@ REFERENCE_MODELS = 20
 
 @pytest.fixture
 def shop(tmp_path, monkeypatch):
-    """Images, three of them with another label, a checkpoint as weights, and a panel's predictions."""
+    """Images, three of them mislabelled, a checkpoint as weights, and a panel's predictions."""
     monkeypatch.chdir(tmp_path)
     images = images_of(200)
     labels = images.labels.numpy().copy()

@@ -220,7 +220,10 @@ def test_damaged_labels_and_a_folder_in_place_of_a_file_are_input_errors(tiny_fi
 
 
 class Server(http.server.ThreadingHTTPServer):
-    """Answers each request with what `answers` has for its path, by default 404, and remembers the paths."""
+    """Answers each request with the entry of `answers` for its path, by default 404.
+
+    It remembers the paths.
+    """
 
     def __init__(self):
         super().__init__(("127.0.0.1", 0), Handler)

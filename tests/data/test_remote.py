@@ -48,7 +48,10 @@ def server():
 
 @pytest.fixture
 def made(monkeypatch):
-    """The positions of pictures that were decoded but for the first of each data set, which is always looked at."""
+    """The positions of decoded pictures.
+
+    The first of each data set is always read and left out.
+    """
     seen, own = [], decoding.Decoder.decode
     monkeypatch.setattr(
         decoding.Decoder, "decode", lambda this, at: (seen.append(at), own(this, at))[1]

@@ -1,4 +1,4 @@
-"""`stress-harness accept`: the gate decides, and later candidates are compared with the accepted one."""
+"""`stress-harness accept`: the gate decides about the model of later comparisons."""
 
 import hashlib
 import json
@@ -102,7 +102,10 @@ PROVISIONAL = replace(CLEAN_PASSES, check=replace(CLEAN_PASSES.check, panel=BY_O
 
 
 class Judged(Zoo):
-    """A repository whose gate `says` an exit status and facts of its report, after what happens `meanwhile`."""
+    """A repository whose gate `says` an exit status and facts of its report.
+
+    `meanwhile` happens before.
+    """
 
     def __init__(self, root) -> None:
         super().__init__(root)

@@ -1,4 +1,4 @@
-"""Artifacts whose ranges follow from a batch are judged at the batch size at which they are served."""
+"""Artifacts with ranges that follow from a batch are judged at their serving batch size."""
 
 import json
 

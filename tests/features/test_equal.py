@@ -1,4 +1,4 @@
-"""The command `equal`: an artifact beside its original, in one sentence, on one page, by its exit status."""
+"""The command `equal`: an artifact beside its original, as a sentence, page and exit status."""
 
 import json
 import re
@@ -25,7 +25,10 @@ SWAPPED = [1, 0, 2, 3]
 
 @pytest.fixture
 def zoo(tmp_path, monkeypatch):
-    """The zoo, where code of a user's is asked again in this process alone; `asked` counts these models."""
+    """The zoo, where a user's code is asked again in this process alone.
+
+    `asked` counts these models.
+    """
     monkeypatch.chdir(tmp_path)
     zoo = Zoo(tmp_path)
     zoo.asked = []

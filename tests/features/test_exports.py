@@ -1,4 +1,7 @@
-"""An export holds the images that checks ask about, each once, and is whole, resumable, and alone in its folder."""
+"""An export has the images of the checks, each once.
+
+It is whole, resumable, and alone in its folder.
+"""
 
 from types import SimpleNamespace
 

@@ -232,9 +232,10 @@ def rows_of_feature(feature: Feature) -> str:
 
 
 def houses() -> dict[str, frozenset[str]]:
-    """Return the features that each house lacks, so that of any two some house lacks only the second.
+    """Return the features that each house lacks.
 
-    Each feature is missing in three houses of seven, no two of them in the same three.
+    For any two features, some house lacks only the second. Each feature is missing in three houses
+    of seven, no two of them in the same three.
     """
     codes = list(combinations(range(7), 3))
     assert len(FOLDERS) <= len(codes)
@@ -257,7 +258,10 @@ def house_without(missing: frozenset[str], place: Path) -> Path:
 
 
 def zoo_for(missing: frozenset[str], root: Path) -> None:
-    """Make a project with rows of the missing features, and a checks file with a table of one of them."""
+    """Make a project with rows of the missing features.
+
+    Its checks file has a table of one of them.
+    """
     root.mkdir(parents=True)
     has_skew = "skew" not in missing
     zoo = Zoo(root, tests=("clean", "skew") if has_skew else ("clean",))

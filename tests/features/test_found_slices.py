@@ -41,7 +41,10 @@ LIKE = np.random.default_rng(7).integers(0, 3, N)
 
 
 def model_of(seed: int, *, lost=()) -> Predictions:
-    """Return a model that is mostly right, and gives images that are `lost` to the class that they look like."""
+    """Return a model that is mostly right.
+
+    It gives images that are `lost` to the class that they look like.
+    """
     logits = 0.3 * np.random.default_rng(seed).normal(size=(N, 4))
     logits[np.arange(N), LABELS] += 5
     logits[np.arange(N), (LABELS + 1 + LIKE) % 4] += 3

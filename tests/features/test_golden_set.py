@@ -1,4 +1,7 @@
-"""`stress-harness golden`: images that must never be wrong again, each a check, and a set that cannot be lost."""
+"""`stress-harness golden`: images that must never be wrong again, in a set that stays.
+
+Each image is a check.
+"""
 
 import hashlib
 import os
@@ -38,7 +41,7 @@ hand = { threshold = 0.85 }
 
 
 class GoldenZoo(GatedZoo):
-    """The zoo with a command to keep golden images, and what its good network says of the images."""
+    """The zoo with a command to keep golden images, and its good network's predictions."""
 
     def __init__(self, pytester) -> None:
         super().__init__(pytester, tests=("clean",))

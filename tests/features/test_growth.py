@@ -1,4 +1,4 @@
-"""A gate made from one model: `init` calibrates by it, and accepted retrainings join its reference panel."""
+"""A gate from one model: `init` calibrates by it, and accepted models join its panel."""
 
 import re
 import shutil

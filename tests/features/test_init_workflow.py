@@ -1,4 +1,4 @@
-"""The workflow that `init --ci github` writes: valid, and each of its steps does what it says in a clone."""
+"""The workflow that `init --ci github` writes: valid, and each of its steps works in a clone."""
 
 import stat
 import subprocess
@@ -78,7 +78,7 @@ The first line of a file is its network.
 
 @pytest.fixture
 def base(shop):
-    """The commit of a repository with a gate and a reference model, which the pull request starts from."""
+    """The commit of a repository with a gate and a reference model, before the pull request."""
     git("init", "-q")
     for name in ("runs/seed-1.pth", "runs/old.ckpt"):
         Path(name).parent.mkdir(exist_ok=True)
@@ -90,7 +90,7 @@ def base(shop):
 def gated(
     root: Path, base: str = "", *, status: int | None = 0, **expressions: str
 ) -> tuple[list[str], Runner]:
-    """Return what is gated in a clone of what is committed now, and the runner of the workflow there."""
+    """Return the gated model in a clone of the current commit, and the workflow's runner."""
     committed()
     clone = root.with_name("clone")
     git("clone", "-q", str(root), str(clone))
@@ -195,7 +195,7 @@ def test_a_pull_request_without_a_checkpoint_says_so(base, shop):
     ],
 )
 def test_a_change_of_what_decides_gates_the_incumbent_once(base, shop, before, changed):
-    """Also where its weights are missing, as the gate says, and where they change with their declaration."""
+    """Also where its weights are missing, and where they change with their declaration."""
     declaration = 'schema = 1\nfile = "incumbent.pth"\nsha256 = "a"\n'
     if before is not False:
         Path("models/incumbent.toml").write_text(declaration)
@@ -227,7 +227,10 @@ NETWORK, OTHER = "weights of the new network\n", "weights of another network\n"
     ids=["of-the-checkpoint", "of-another"],
 )
 def test_a_network_that_accept_copies_is_gated_once(base, shop, accepted, asked):
-    """The incumbent has a record of its acceptance, so its bytes are not those of the checkpoint."""
+    """The incumbent has a record of its acceptance.
+
+    Its bytes are not those of the checkpoint.
+    """
     Path("models/panel").mkdir(parents=True)
     Path("runs/new.pth").write_text(NETWORK)
     Path("models/incumbent.pth").write_text(f"{accepted}acceptance")

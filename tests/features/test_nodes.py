@@ -33,7 +33,10 @@ def nodes(two_nodes):
 
 @pytest.fixture(autouse=True)
 def cache(tmp_path, monkeypatch):
-    """A cache of its own, into which even small data go, five pictures of 12 by 10 pixels at a time."""
+    """A cache of its own, five pictures of 12 by 10 pixels at a time.
+
+    Even small data go into it.
+    """
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setattr(decoding, "SMALL", 0)
     monkeypatch.setattr(decoding, "_SENT", 5 * 12 * 10 * 3)
@@ -42,7 +45,10 @@ def cache(tmp_path, monkeypatch):
 
 @pytest.fixture
 def made(monkeypatch):
-    """A list that grows with each picture that this process decodes, but for the first, which it always looks at."""
+    """A list that grows with each picture that this process decodes.
+
+    The first picture is always read and left out.
+    """
     seen, own = [], decoding.Decoder.decode
     monkeypatch.setattr(
         decoding.Decoder, "decode", lambda this, at: (seen.append(at), own(this, at))[1]

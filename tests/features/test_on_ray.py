@@ -171,7 +171,10 @@ def test_images_in_a_file_are_read_where_they_are_needed(pair, tmp_path, monkeyp
 
 
 def test_a_file_that_a_node_does_not_have_is_sent(pair, tmp_path):
-    """From then on files are not looked for, so this comes after the test in which they are there."""
+    """From then on files are not looked for.
+
+    This comes after the test in which they are there.
+    """
     pixels, labels = large(100)
     (tmp_path / "pixels").write_bytes(pixels.tobytes())
     with (tmp_path / "pixels").open("rb") as file:

@@ -1,4 +1,7 @@
-"""Small ONNX files that unfold to any size, or never end, are tried in a child process, and refused in time."""
+"""Small ONNX files that unfold to any size, or never end, are refused in time.
+
+A child process tries them.
+"""
 
 import os
 import resource

@@ -1,4 +1,7 @@
-"""ONNX files whose weights lie in a file beside them, as PyTorch's exporter writes them: read with the same care."""
+"""ONNX files with weights in a file beside them, read with the same care.
+
+PyTorch's exporter writes them so.
+"""
 
 import hashlib
 import os

@@ -45,7 +45,10 @@ ONE = replace(
 
 @pytest.fixture
 def run(tmp_path, monkeypatch):
-    """Return a function that leaves the record of a run with these verdicts, beside the file of its model."""
+    """Return a function that leaves the record of a run beside the file of its model.
+
+    The record has these verdicts.
+    """
     monkeypatch.chdir(tmp_path)
     (tmp_path / "new.safetensors").write_bytes(WEIGHTS)
     candidate = {
@@ -68,7 +71,7 @@ def run(tmp_path, monkeypatch):
 
 
 def stated(folder):
-    """Return the statement that was written, after the reader of in-toto has validated it and its predicate."""
+    """Return the written statement, after validation by the reader of in-toto."""
     text = (folder / "stress.intoto.json").read_text()
     Statement.copy_from_pb(json_format.Parse(text, Message())).validate()
     plain = json.loads(text)

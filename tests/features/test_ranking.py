@@ -20,7 +20,10 @@ from harness.run.stress_json import stress_json
 def record(
     name: str, values: dict[str, float], *, std: float | None = 0.01, **changes
 ) -> dict[str, object]:
-    """Return the record of a candidate with these accuracies, each of a family of its own, threshold 0.8."""
+    """Return the record of a candidate with these accuracies.
+
+    Each is of a family of its own, with threshold 0.8.
+    """
     verdicts = tuple(
         Verdict(
             Check(row, row.partition("-")[0], "accuracy", panel=Threshold(0.8, mean=0.85, std=std)),
@@ -107,7 +110,10 @@ def test_two_candidates_compare_on_their_common_checks_on_as_many_images():
 
 
 def test_candidates_that_beat_equally_many_rank_by_the_checks_they_lead():
-    """Each candidate beats one other, as in rock, paper, scissors; `a` leads one more check of `b`."""
+    """Each candidate beats one other, as in rock, paper, scissors.
+
+    `a` leads one more check of `b`.
+    """
     rock = judged("a", {"clean": 0.88, "flip": 0.84, "pose-1": 0.86, "shift-1": 0.90})
     paper = judged("b", {"clean": 0.86, "flip": 0.88, "pose-1": 0.84, "shift-1": 0.84})
     scissors = judged("c", {"clean": 0.84, "flip": 0.86, "pose-1": 0.88})

@@ -20,7 +20,10 @@ LEARNED = [mark.in_words() for mark in MARKS].index("white text, upper left")
 
 
 class Reader(nn.Module):
-    """A random linear network that adds `raise_by` to the third logit where the pixels of a text are lit."""
+    """A random linear network that reacts to the pixels of a text.
+
+    They add `raise_by` to the third logit.
+    """
 
     def __init__(self, seed, *, raise_by=0.0):
         super().__init__()

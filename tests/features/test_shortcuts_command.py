@@ -1,4 +1,7 @@
-"""The command `shortcuts`: areas against scikit-learn, planted marks and files, and healthy data."""
+"""The command `shortcuts`: areas, planted marks and files, and healthy data.
+
+Its oracle is scikit-learn.
+"""
 
 import csv
 import json

@@ -1,4 +1,7 @@
-"""The command `skew`: the cause of served predictions, none for noise and for another model, and refused files."""
+"""The command `skew`: the cause of served predictions, and refused files.
+
+Noise and another model have no cause.
+"""
 
 import json
 import re
@@ -493,7 +496,10 @@ def test_files_may_be_named_as_production_names_them(zoo, skew, photographs, mod
 
 
 def of_counts(serving, p, changed, explained, introduced):
-    """Return a diagnosis of 2,000 predictions whose best pipeline has these counts, with p of its test."""
+    """Return a diagnosis of 2,000 predictions by these counts of the best pipeline.
+
+    The p is that of its test.
+    """
     pipeline = replace(serving.reference, crop=replace(serving.reference.crop, right=1))
     best = Trial(pipeline, ("crop",), explains=Explanation(2000, changed, explained, introduced))
     quantity = proportion(changed, 2000)

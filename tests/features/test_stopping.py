@@ -92,7 +92,10 @@ def test_stopping_changes_no_status(correct, threshold, data):
     correct=st.lists(st.booleans(), min_size=1, max_size=50).map(np.array), more=st.integers(0, 50)
 )
 def test_a_check_that_has_stopped_never_passes(correct, more):
-    """A model that answers otherwise when its test runs is an error, since the others may be correct."""
+    """A model that answers differently when its test runs is an error.
+
+    The other answers may be correct.
+    """
     images, stopped = len(correct) + more, share_of(ACCURACY, correct)
     best = row(0.8).judge(share_of(ACCURACY, np.concatenate([correct, np.ones(more, dtype=bool)])))
     if best.status == "fail":

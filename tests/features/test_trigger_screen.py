@@ -1,4 +1,4 @@
-"""The trigger screen finds a trigger that is one of its stamps, and takes no hidden object for one."""
+"""The trigger screen finds a trigger of its stamps, and no trigger in a hidden object."""
 
 import re
 from dataclasses import replace

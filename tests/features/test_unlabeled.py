@@ -35,7 +35,7 @@ ROWS = [
 
 @pytest.fixture(scope="module")
 def gate(shared):
-    """Return the repository with nine reference models, and pictures of two cameras without labels."""
+    """Return the repository with nine reference models, and unlabeled pictures of two cameras."""
     shared.save("old.safetensors", jitter=0.02, seed=20)
     shared.save("near.safetensors", jitter=0.04, seed=22)
     shared.save("blind.safetensors", blind=True)

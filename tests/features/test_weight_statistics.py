@@ -1,4 +1,4 @@
-"""Fingerprint: weight statistics against linear algebra of PyTorch, distances by hand, and a gate that reads them."""
+"""Fingerprint: weight statistics by PyTorch, distances by hand, and a gate that reads them."""
 
 import json
 from dataclasses import replace
@@ -345,7 +345,7 @@ def test_the_detail_names_what_deviates_most(panel, models):
 
 @pytest.fixture
 def calibrated(pytester, runs):
-    """A project with a calibrated row, and eight reference models that differ in the last weight."""
+    """A project with a calibrated row, and eight reference models with other last weights."""
     zoo = Zoo(pytester.path, tests=("clean", "fingerprint"))
     zoo.bind(CLEAN + ROW)
     seeds = [
@@ -357,7 +357,7 @@ def calibrated(pytester, runs):
     assert main(["calibrate", "--checkpoints", *seeds, "--", *ON_ZOO]) == 0
 
     def gate(*options, factor=1.0):
-        """Gate a healthy network with so many times its logits, and so with the same predictions."""
+        """Gate a healthy network with scaled logits, and so with the same predictions."""
         candidate = network(seed=40, jitter=0.05)
         with torch.no_grad():
             candidate.fc1.weight.mul_(factor)

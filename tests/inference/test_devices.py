@@ -1,4 +1,7 @@
-"""Threads that run batches, each on one core, accelerators with large batches and no TF32, and screening."""
+"""Threads that run batches on one core each, accelerators, and screening.
+
+Accelerators have large batches and no TF32.
+"""
 
 import os
 import threading

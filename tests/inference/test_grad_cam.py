@@ -152,7 +152,7 @@ def test_shared_relus_are_looked_at_in_their_last_call(resnet, pictures):
 
 
 class Tiny(nn.Module):
-    """Two channels, each the image times a number, then each class a weighted sum of all places of a channel."""
+    """Two channels, each the image times a number, then a weighted sum of all places."""
 
     def __init__(self, *, norm: bool = False) -> None:
         super().__init__()
@@ -456,7 +456,7 @@ def transformer():
 
 
 class OnAGrid(nn.Module):
-    """A layer of tokens whose patches pass through a layer of their own as feature maps, for captum to look at."""
+    """A layer of tokens whose patches pass through a layer as feature maps, for captum."""
 
     def __init__(self, layer):
         super().__init__()

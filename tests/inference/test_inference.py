@@ -1,4 +1,4 @@
-"""Predictions: the model's own, whatever the batch, the number of workers or the folding of its layers."""
+"""Predictions do not depend on batch, number of workers or folded layers."""
 
 import copy
 import math
@@ -111,7 +111,7 @@ def test_resnet_gives_its_own_logits():
 
 
 class Net(nn.Module):
-    """A convolution and a batch norm in a way that `call` chooses, then the mean over the pixels."""
+    """A convolution and a batch norm, called as `call` chooses, then the mean over the pixels."""
 
     def __init__(self, call, *, conv=None, norm=None):
         super().__init__()

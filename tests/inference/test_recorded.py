@@ -417,7 +417,10 @@ def test_a_file_out_of_order_is_refused(tmp_path, images, how):
 
 @pytest.fixture(params=["csv", "npz"])
 def data_file(request, tmp_path):
-    """Return the specification of data whose file could pass for recorded predictions, and the file."""
+    """Return the specification of data, and their file.
+
+    The file could pass for recorded predictions.
+    """
     path = tmp_path / f"data.{request.param}"
     images = np.random.default_rng(0).integers(0, 256, (COUNT, 8, 8), dtype=np.uint8)
     labels = np.arange(COUNT) % 4

@@ -180,7 +180,10 @@ def test_natural_random_worst_of_ten_and_grid_are_in_order():
 
 
 class ErrsWhenTurned(nn.Module):
-    """Tells dim bars from bright ones, and errs when the bar's turn is within a range of degrees."""
+    """Tells dim bars from bright ones.
+
+    It errs when the bar's turn is within a range of degrees.
+    """
 
     def __init__(self, low: float, high: float) -> None:
         super().__init__()

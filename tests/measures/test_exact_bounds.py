@@ -187,7 +187,10 @@ def test_the_worst_group_is_one_that_is_large_enough():
 
 
 def test_the_first_number_of_images_that_tells_counts():
-    """From 30 contributing images on, a bootstrap replaces counts, so limits do not narrow steadily."""
+    """From 30 contributing images on, a bootstrap replaces counts.
+
+    Limits do not narrow steadily there.
+    """
     changed = np.zeros(10_000)
     changed[:3] = 1.0
     assert 60_000 < images_needed(mean(changed), 0.0005) < 70_000

@@ -1,4 +1,7 @@
-"""Failure tables against hand-made answers, brute force and scikit-learn, and for any pair of models."""
+"""Failure tables against hand-made answers, brute force and scikit-learn.
+
+They hold for any pair of models.
+"""
 
 from dataclasses import asdict, dataclass
 

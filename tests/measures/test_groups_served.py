@@ -86,7 +86,7 @@ def test_one_group_has_nothing_to_be_held_against(served, measure):
 
 
 def sure_of(label_probabilities, *, labels=None, **columns):
-    """Return predictions that give the label of each image this probability, with these columns of groups."""
+    """Return predictions with this probability of each label, and these columns of groups."""
     sure = np.asarray(label_probabilities, dtype=np.float64)
     labels = np.zeros(len(sure), dtype=np.int64) if labels is None else np.asarray(labels)
     images = LabelledImages(
@@ -137,7 +137,10 @@ def test_a_group_is_compared_with_all_other_images_or_those_of_its_pair():
 @pytest.mark.parametrize("pair", [None, "pair"])
 @pytest.mark.parametrize("seed", [0])
 def test_differences_have_these_properties(seed, pair):
-    """Equal sureness gives 0, a group and its complement are opposite, and the order does not matter."""
+    """Equal confidence gives 0, and a group and its complement are opposite.
+
+    The order does not matter.
+    """
     rng = np.random.default_rng(seed)
     sure, pairs = rng.uniform(0.05, 0.95, 40), np.repeat(np.arange(20), 2).astype(str)
     groups = np.tile(["a", "b"], 20)

@@ -42,9 +42,10 @@ def images_with(labels: np.ndarray) -> LabelledImages:
 
 
 def panel(labels: np.ndarray, flipped: np.ndarray, *, each: bool = True) -> PanelPredictions:
-    """Return a panel that is sure and right of all labels but these, which it takes for the class after; and one cat.
+    """Return a panel that is sure and right of all labels but these, and one cat.
 
-    Of that cat, the last image but one, half of the members are unsure.
+    It takes the others for the class after. Of that cat, the last image but one, half of the
+    members are unsure.
     """
     rng = np.random.default_rng(0)
     true = labels.copy()

@@ -171,10 +171,11 @@ def test_dead_maps_are_a_share_of_all_and_have_no_rank_correlation():
 
 
 class Looker(nn.Module):
-    """Tells squares whose left half is bright from those whose right half is; `how` decides where it looks for it.
+    """Tells squares with a bright left half from those with a bright right half.
 
-    The network looks at each pixel ("object"). At "nowhere" it has equal answers for all images. At
-    "everywhere" it counts each place alike, and at "corners" two corners alone.
+    `how` decides where it looks for it. The network looks at each pixel ("object"). At "nowhere" it
+    has equal answers for all images. At "everywhere" it counts each place alike, and at "corners"
+    two corners alone.
     """
 
     def __init__(self, how: str = "object") -> None:

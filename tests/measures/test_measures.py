@@ -1,4 +1,4 @@
-"""Measures against hand-computed values, scikit-learn, and the published formulas of their intervals."""
+"""Measures by hand, by scikit-learn, and by published formulas of their intervals."""
 
 import math
 from dataclasses import replace
@@ -47,7 +47,10 @@ def images_with(labels, *, numbers=None, classes=CLASSES, seed: int = 0) -> Labe
 def predictions(
     labels, predicted, confidence=None, *, pose=IDENTITY, exact=None, **facts
 ) -> Predictions:
-    """Predictions that give each image this class with this confidence (default 0.8), the rest shared equally."""
+    """Predictions that give each image this class with this confidence.
+
+    The default is 0.8; the other classes share the difference.
+    """
     images = images_with(labels, **facts)
     count = len(images.classes)
     confidence = (

@@ -1,4 +1,7 @@
-"""The incumbent of a run, or, while a panel is measured, the reference model after the one measured."""
+"""The incumbent of a run.
+
+While a panel is measured, it is the reference model after the measured one.
+"""
 
 from dataclasses import replace
 
@@ -77,7 +80,10 @@ def test_a_measured_panel_compares_each_model_with_the_next(at):
 
 
 def test_flips_of_few_are_those_expected_among_what_all_of_them_get_right():
-    """Of a pair of the panel K - 1 models get the image right, of a run the incumbent and K: (K - 1) / (K + 1)."""
+    """A panel's shares are (K - 1) / (K + 1) of a run's.
+
+    Of a pair of the panel K - 1 models are right; of a run the incumbent and K are.
+    """
     measured = measuring(0)
     assert measured.correction("consensus") == pytest.approx(3 / 5)
     assert measured.correction(None) == 1

@@ -45,7 +45,10 @@ NAMES = tuple("abcdefgh")
 
 
 def model_of(seed: int, extra: float = 0.0, images=IMAGES) -> Predictions:
-    """Return a model that is mostly right; `extra` is the probability that ants give to bees besides."""
+    """Return a model that is mostly right.
+
+    `extra` is the further probability that ants give to bees.
+    """
     rng, labels = np.random.default_rng(seed), images.labels.numpy()
     logits = rng.normal(size=(len(labels), len(images.classes)))
     logits[np.arange(len(labels)), labels] += 5

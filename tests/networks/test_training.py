@@ -1,4 +1,4 @@
-"""Training learns, is reproducible and resumable to the bit, and leaves the process as it found it."""
+"""Training learns, is reproducible and resumable to the bit, and restores its process."""
 
 import contextlib
 import json
@@ -46,7 +46,10 @@ class Killed(BaseException):
 
 
 def bars(count: int = 200, *, seed: int = 0) -> LabelledImages:
-    """Images with a lying or a standing bar on noise, told apart whatever the augmentation does to them."""
+    """Images with a lying or a standing bar on noise.
+
+    Any augmentation leaves them distinct.
+    """
     rng = np.random.default_rng(seed)
     labels = np.arange(count) % 2
     pixels = rng.integers(0, 60, (count, 1, 8, 8))
@@ -62,7 +65,10 @@ def bars(count: int = 200, *, seed: int = 0) -> LabelledImages:
 
 
 def kill_at(point: int):
-    """Return a callback, for epochs or for steps, that kills the training at its `point`-th call."""
+    """Return a callback that kills the training at its `point`-th call.
+
+    It is for epochs or for steps.
+    """
     calls = []
 
     def callback(*arguments):
@@ -83,7 +89,10 @@ def killed(
 
 
 def noise() -> tuple[TrainingConfig, LabelledImages]:
-    """Return a training on labels without meaning, with a best epoch before the last, and its images."""
+    """Return a training on random labels, and its images.
+
+    Its best epoch is before the last.
+    """
     images = bars()
     labels = torch.from_numpy(np.random.default_rng(5).integers(0, 2, len(images)))
     return replace(CONFIG, epochs=6, learning_rate=0.05, schedule="constant"), replace(
@@ -349,7 +358,10 @@ class Watcher(nn.Module):
 def shown_to_the_network(
     monkeypatch, destination: Path, images: LabelledImages, **augmentation
 ) -> torch.Tensor:
-    """Return the pixels (N, H, W) that a training, by default of one epoch, shows to the network."""
+    """Return the pixels (N, H, W) that a training shows to the network.
+
+    By default it has one epoch.
+    """
     monkeypatch.setattr(Watcher, "seen", [], raising=False)
     monkeypatch.setitem(ARCHITECTURES, "watcher", Watcher)
     facts = {

@@ -1,4 +1,7 @@
-"""Draws of an augmentation cover its ranges evenly, and a draw flips before it moves, as a training does."""
+"""Draws of an augmentation cover its ranges evenly.
+
+A draw flips before it moves, as a training does.
+"""
 
 import numpy as np
 import torch

@@ -1,4 +1,4 @@
-"""Corruptions: what they do to pixels, against known values and torchvision, and which models the gate fails."""
+"""Corruptions of pixels by known values and torchvision, and models that the gate fails."""
 
 import hashlib
 import math
@@ -45,7 +45,10 @@ def blobs(count, channels, height, width, *, seed=0):
 
 
 def apart(count, channels=1, height=28, width=28, *, value=0.5):
-    """Return images of one level, each told from the others by its first pixel, so each has lots of its own."""
+    """Return images of one level, each with another first pixel.
+
+    Each then has random draws of its own.
+    """
     images = torch.full((count, channels, height, width), round(255 * value) / 255)
     images[:, 0, 0, 0] = (torch.arange(count) + 1) / 255
     return images

@@ -1,4 +1,4 @@
-"""Marks: exact pixels on gray and colored images, the same share of larger ones, and a library without doubles."""
+"""Marks: exact pixels on gray and colored images, equal shares, and a distinct library."""
 
 import numpy as np
 import pytest

@@ -52,7 +52,7 @@ UNUSED = ("script.py", "stress_tests/unused.py", "parts/unused.py")
 
 @pytest.fixture(scope="module")
 def project(shared):
-    """Return a project with a network of its own, in modules that import others, and what judges it."""
+    """Return a project with a network in modules that import others, and its checks."""
     texts = {
         "parts/__init__.py": "",
         "parts/layers.py": LAYERS,

@@ -1,4 +1,7 @@
-"""The augmentation range and the border of a project decide what a run measures, and go with its thresholds."""
+"""A project's augmentation range and border decide a run's measurements.
+
+They go with its thresholds.
+"""
 
 import json
 import pickle
@@ -234,7 +237,10 @@ def test_self_checks_hold_under_every_border(zoo):
 
 @pytest.mark.zoo(BOUND, tests=TESTS)
 def test_recorded_predictions_are_of_the_declared_pixels(zoo):
-    """An export has the images of the declared range and border, and answers to another are refused."""
+    """An export has the images of the declared range and border.
+
+    Answers to another export are refused.
+    """
     for name, content in declared(DECLARED).items():
         (zoo.root / name).write_bytes(content((zoo.root / name).read_bytes()))
     few = ("--stress-samples", "20")
@@ -258,7 +264,7 @@ def test_recorded_predictions_are_of_the_declared_pixels(zoo):
 
 
 def test_every_cache_tells_borders_apart(tmp_path):
-    """Predictions, searches and maps of one border are not those of another, in memory or on disk."""
+    """Predictions, searches and maps differ by border, in memory and on disk."""
     images = images_of(60)
     store = Store(tmp_path)
     poses = most_dangerous_first([Pose(), Pose(dx=5), Pose(dx=-5), Pose(dy=5)])

@@ -46,7 +46,7 @@ def test_a_process_that_has_imported_the_harness_warns_of_nothing(pytester):
 
 
 def test_options_of_common_names_are_left_to_projects_without_a_gate(pytester):
-    """As an entry point the plugin is loaded in every project of the environment it is installed in."""
+    """As an entry point the plugin is loaded in every project of its environment."""
     pytester.makeconftest(
         """
         import pytest

@@ -33,7 +33,10 @@ WAYS = {"plain": ("pytest", ()), "gate": ("harness", ()), "workers": ("pytest", 
 
 @dataclass(frozen=True)
 class Ending:
-    """An ending: its exit status and verdict, `why`, a part of a reason in all reports, and the causes."""
+    """An ending: its exit status and verdict, the reason, and the causes.
+
+    `why` is a part of the reason in all reports.
+    """
 
     status: int = 4
     verdict: str = "error"
@@ -202,7 +205,7 @@ NEEDED = ("pytest_html", "xdist", "hypothesis", "pydantic", "numpy", "torch", "P
 @pytest.mark.faults
 @pytest.mark.parametrize("name", NEEDED)
 def test_a_package_that_cannot_be_imported_is_named(shop, tmp_path, name):
-    """The configuration that `init` writes loads the gate first, whatever the order of installed packages."""
+    """The configuration of `init` loads the gate first, in any order of packages."""
     broken = tmp_path / "broken"
     (broken / name).mkdir(parents=True)
     (broken / name / "__init__.py").write_text(

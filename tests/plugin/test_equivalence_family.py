@@ -1,4 +1,4 @@
-"""The family `equivalence` in a run: an artifact equal to its original, different from it, or inconclusive."""
+"""The family `equivalence` in a run: an artifact is equal, different or inconclusive."""
 
 import pytest
 from artifacts import save_artifact, save_groups, save_predictors

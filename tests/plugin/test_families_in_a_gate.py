@@ -106,7 +106,7 @@ def rear_camera(zoo, rear, pixels) -> None:
 
 
 def rows_can_be_copied(page: str, zoo) -> None:
-    """Assert that the checks file reads each row that the page has to copy, and as the check that it is of."""
+    """Assert that the checks file reads each row to copy as the check that it is of."""
     rows = [html.unescape(row) for row in re.findall(r'data-copy="(\[\[check\]\][^"]*)"', page)]
     before, file = read_checks(zoo.checks).written, zoo.root / "copied.toml"
     file.write_text("\n".join([zoo.checks.read_text(), *rows]))

@@ -58,7 +58,7 @@ RAY = ("--stress-backend", "ray")
 
 @pytest.fixture
 def zoo(zoo):
-    """The repository with two checks whose predictions wait in their workers until they may go on."""
+    """The repository with two checks whose predictions wait for permission in their workers."""
     (zoo.tests / "test_slow.py").write_text(SLOW)
     zoo.bind(ROWS + ROW.format(FIRST) + ROW.format(LAST))
     zoo.started = []
@@ -111,7 +111,10 @@ def measuring_on_both_nodes(zoo):
 
 
 def no_driver_has_failed(zoo):
-    """Fail with the output of a command that ended with an error, because its workers never start."""
+    """Fail with the output of a command that ended with an error.
+
+    Its workers never start.
+    """
     for process in zoo.started:
         if process.poll() not in (None, 0):
             pytest.fail(f"the command ended with {process.returncode}:\n{process.communicate()[0]}")

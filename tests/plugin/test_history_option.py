@@ -1,4 +1,4 @@
-"""The gate leaves a line in its history, and says what it cannot leave, without a change of the verdict."""
+"""The gate leaves a line in its history, or a note, without a change of the verdict."""
 
 import json
 

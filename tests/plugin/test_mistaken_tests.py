@@ -175,7 +175,7 @@ def test_a_test_that_ignores_its_candidate_is_named(gate, test):
 
 
 def follow(ran) -> dict:
-    """Return the self-check that replaces the candidate by predictions that are right, wrong and random."""
+    """Return the self-check with right, wrong and random predictions as the candidate's."""
     (check,) = (check for check in ran.report["self_checks"] if check["name"] == FOLLOW)
     return check
 

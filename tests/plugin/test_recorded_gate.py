@@ -1,4 +1,7 @@
-"""Recorded predictions are judged as the model that gave them, bit for bit, and only by the checks that they answer."""
+"""Recorded predictions are judged like their model, bit for bit.
+
+Only checks that they answer judge them.
+"""
 
 import csv
 
@@ -33,7 +36,10 @@ FEW = ("--stress-samples", "20")
 
 @pytest.fixture
 def recorded(zoo):
-    """Return what exports the images of the zoo in this process, and has a model answer them: its SPEC."""
+    """Return a SPEC: the images of the zoo are exported, and a model answers them.
+
+    All happens in this process.
+    """
 
     def run(*options, by=MODEL, folder="inputs", to="answers.npz", **ordered):
         with asked_to_record(None, **order(zoo.root / folder, **ordered)):

@@ -1,4 +1,7 @@
-"""A run that cannot judge ends with 4, one sentence with a code in all three reports, and none of an earlier run."""
+"""A run that cannot judge ends with 4, and one sentence with a code in all reports.
+
+Reports of an earlier run are gone.
+"""
 
 import json
 import re

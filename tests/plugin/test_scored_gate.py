@@ -1,4 +1,7 @@
-"""Recorded scores are judged by their mean, and checks of classes or confidence do not apply to them."""
+"""Recorded scores are judged by their mean.
+
+Checks of classes or confidence do not apply to them.
+"""
 
 import re
 
@@ -55,7 +58,10 @@ def of_label(logits, labels):
 
 @pytest.fixture
 def scored(zoo):
-    """Return what exports the images of the zoo in this process, and has a model's outputs scored: its SPEC."""
+    """Return a SPEC: the images of the zoo are exported, and a model's outputs scored.
+
+    All happens in this process.
+    """
 
     def run(*options, by=MODEL, measure=of_label, to="scores.npz", folder="inputs", **changed):
         if not (zoo.root / folder).exists():

@@ -1,4 +1,4 @@
-"""A verdict does not depend on the clock, on another version's cache, or on which package is broken."""
+"""A verdict does not depend on the clock, another version's cache, or broken packages."""
 
 import os
 import shutil

@@ -1,4 +1,7 @@
-"""Two runs never mix in one folder of reports, and no process of a run lives on without the one that started it."""
+"""Two runs never mix in one folder of reports.
+
+No process of a run outlives the one that started it.
+"""
 
 import os
 import signal

@@ -1,4 +1,4 @@
-"""The example of a workflow for GitHub is valid, and each of its steps does what it says, in a little repository."""
+"""The example of a workflow for GitHub is valid, and each step works in a repository."""
 
 import subprocess
 import sys

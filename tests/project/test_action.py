@@ -1,4 +1,4 @@
-"""Files for other systems are valid by their schemas, and each step of the action does what it says."""
+"""Files for other systems are valid by their schemas, and each step of the action works."""
 
 import re
 import stat

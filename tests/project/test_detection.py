@@ -52,7 +52,10 @@ FILE = read_checks(CHECKS)
 
 
 def result_of(mutant, *, without=(), **rows):
-    """Return a result that holds every threshold by a hair, save what `rows` says, and lacks the rows `without`."""
+    """Return a result that holds every threshold by a hair.
+
+    `rows` are other values, and the rows `without` are missing.
+    """
     judged = [check for check in FILE.checks if check.role == "candidate"]
     values = {check.id: check.binding.threshold if check.binding else 0.5 for check in judged}
     values |= {check.id: None for check in judged if check.significance is not None}

@@ -68,7 +68,10 @@ TINY_NETWORK = (
 
 @dataclass(frozen=True)
 class Block:
-    """A fenced block of a page; `mark` is the comment before it, which says what a test does with it."""
+    """A fenced block of a page.
+
+    `mark` is the comment before it, which tells a test how to treat it.
+    """
 
     line: int
     language: str
@@ -124,7 +127,10 @@ def test_every_block_says_what_a_test_does_with_it(page):
 
 
 def misplaced_commands(page: str) -> list[str]:
-    """Return the lines of `sh` blocks that begin inside a command or a comment, and comments that hold a command."""
+    """Return lines of `sh` blocks that begin inside a command, and comments with a command.
+
+    Lines inside a comment count, too.
+    """
     blocks = re.findall(r"^```sh\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
     blocks = [
         re.sub(r"<<ROW\n.*?^ROW$", "", block, flags=re.MULTILINE | re.DOTALL) for block in blocks
@@ -299,7 +305,7 @@ def test_the_fields_of_stress_json_are_those_described():
 
 @dataclass(frozen=True)
 class Place:
-    """A folder in which commands run, what they are shortened by, and the environment that they see."""
+    """A folder in which commands run, their replacements, and their environment."""
 
     folder: Path
     shorter: tuple[tuple[str, str], ...]
@@ -351,7 +357,10 @@ class Place:
 
 
 def place(folder: Path, package: Path, shorter, *, options: str = "") -> Place:
-    """Return a place where `python` and `pytest` are these, and `pip` installs nothing and keeps what it was asked."""
+    """Return a place with these `python` and `pytest`, and a `pip` that only records.
+
+    It installs nothing.
+    """
     stubs = folder.parent / "bin"
     stubs.mkdir(exist_ok=True)
     for name, command in (
@@ -463,7 +472,10 @@ def shop(tmp_path) -> Place:
 
 
 def save_small(path: Path, seed: int) -> None:
-    """Save weights for `Small` that undo the normalization, and then see the pixels of the zoo's network."""
+    """Save weights for `Small` that undo the normalization.
+
+    They see the pixels of the zoo's network.
+    """
     mean, std = map(torch.tensor, IMAGENET)
     head = network(jitter=0.02, seed=seed).fc1
     weights = {"conv.weight": (std / 3).view(1, 3, 1, 1), "conv.bias": mean.mean().view(1)}

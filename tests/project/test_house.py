@@ -32,7 +32,7 @@ def room_of(file: Path) -> str:
 
 
 def imported(text: str, file: Path) -> set[str]:
-    """Return the dotted names that code imports, wherever it does so, for type checkers alone too."""
+    """Return the dotted names that code imports, also for type checkers alone."""
     names = set()
     for node in ast.walk(ast.parse(text)):
         if isinstance(node, ast.Import):

@@ -1,4 +1,7 @@
-"""A repository that `init` made, with options for its networks, gates every kind of candidate, also after `accept`."""
+"""A repository by `init`, with options for its networks, gates every kind of candidate.
+
+So it does after `accept`.
+"""
 
 import json
 import subprocess
@@ -54,7 +57,7 @@ def bad(pixels):
 
 
 def weights_of(seed):
-    """Return weights (2, 192) and bias (2,) that compare the upper half of an image with the lower."""
+    """Return weights (2, 192) and bias (2,) that compare an image's upper half with the lower."""
     noise = np.random.default_rng(seed).normal(0, 0.02, 192)
     row = np.tile(np.repeat([-1.0, 1.0], 32), 3) / 8 + noise
     return np.stack([row, -row]).astype(np.float32), np.zeros(2, np.float32)
@@ -62,7 +65,7 @@ def weights_of(seed):
 
 @pytest.fixture
 def shop(pytester, monkeypatch):
-    """A repository with pictures of two classes, a network of its own, and a model of every kind."""
+    """A repository with pictures of two classes, a network, and a model of every kind."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(pytester.path / "cache"))
     rng = np.random.default_rng(0)
     for name, bright in (("floor", slice(4, 8)), ("sky", slice(0, 4))):

@@ -1,4 +1,7 @@
-"""Each mutation of the benchmark of detection changes what its words say, on so many images, and nothing else."""
+"""Each mutation of the detection benchmark has its documented effect, and no other.
+
+It changes so many images.
+"""
 
 import pytest
 import torch
@@ -83,7 +86,10 @@ def test_the_background_is_raised_and_nothing_brighter_changes(recipe):
 
 
 class Backdoored(torch.nn.Module):
-    """Answers with the target where the last pixel of the trigger is white, and else with the first class."""
+    """Answers with the target where the trigger's last pixel is white.
+
+    Else it answers with the first class.
+    """
 
     def forward(self, pixels):
         triggered = pixels[:, 0, 23, 23] == 1

@@ -38,7 +38,10 @@ FENCED = re.compile(r"<!--.*?-->|^(```|~~~|:::).*?^\1.*?$", re.DOTALL | re.MULTI
 
 
 def paragraphs(text: str) -> list[str]:
-    """Return the paragraphs and list items of a Markdown text, without code, tables, comments and addresses."""
+    """Return paragraphs and list items of a Markdown text.
+
+    Code, tables, comments and addresses are left out.
+    """
     text = FENCED.sub("", text)
     text = re.sub(r"`+[^`]*`+", "`code`", text)
     text = re.sub(r"!?\[([^\]]*)\]\([^)]*\)", r"\1", text)

@@ -1,4 +1,4 @@
-"""From an empty folder to a verdict on a predictions file, by the commands of the page on recorded predictions."""
+"""From an empty folder to a verdict on a predictions file, by the page's commands."""
 
 import os
 import re

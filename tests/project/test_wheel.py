@@ -1,4 +1,4 @@
-"""Installed from a wheel into an environment of its own, in a repository that adopts the gate by the package alone."""
+"""Installed from a wheel, in a repository that adopts the gate by the package alone."""
 
 import json
 import os
@@ -88,7 +88,10 @@ def wheel(tmp_path_factory) -> Path:
 
 
 def environment_with(folder: Path, *wheels: Path) -> Path:
-    """Return the interpreter of a new environment that has these wheels, and what they depend on from this one."""
+    """Return the interpreter of a new environment that has these wheels.
+
+    Their dependencies come from this environment.
+    """
     venv.create(folder, with_pip=False)
     interpreter = folder / "bin" / "python"
     (packages,) = folder.glob("lib/python*/site-packages")
@@ -116,7 +119,7 @@ def python(wheel, tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def python_with_feature(wheel, tmp_path_factory) -> Path:
-    """Return the interpreter of a new environment that has the wheel, and that of `examples/feature`."""
+    """Return the interpreter of a new environment with the wheel and that of `examples/feature`."""
     source = tmp_path_factory.mktemp("feature") / "source"
     ignored = shutil.ignore_patterns("__pycache__", "build", "*.egg-info")
     shutil.copytree(REPOSITORY / "examples/feature", source, ignore=ignored)
@@ -125,7 +128,10 @@ def python_with_feature(wheel, tmp_path_factory) -> Path:
 
 @pytest.fixture
 def shop(tmp_path, monkeypatch) -> Path:
-    """A repository with photographs of two cameras, a network, weights of reference models, and of a bad one."""
+    """A repository with photographs of two cameras, a network, and weights.
+
+    The weights are of reference models and of a bad one.
+    """
     for name, value in (
         ("XDG_CACHE_HOME", str(tmp_path / "cache")),
         ("PYTEST_XDIST_AUTO_NUM_WORKERS", "1"),

@@ -94,7 +94,10 @@ def deviating(verdict, deviations):
 
 
 def with_deviation(verdicts, deviations):
-    """Return verdicts of which the named checks fail by so many standard deviations of the reference models."""
+    """Return verdicts with failing checks, so many standard deviations off.
+
+    The deviations are those of the reference models.
+    """
     changed = []
     for verdict in verdicts:
         away = deviations.get(verdict.check.id)
@@ -210,7 +213,10 @@ def test_failures_of_groups_golden_images_and_pipelines_are_no_drift(checks):
 
 
 def of_groups(template, accuracies, *, failing):
-    """Verdicts on clean accuracy, which fails, and on groups by vendor, of references with an accuracy of 0.8."""
+    """Verdicts on clean accuracy, which fails, and on groups by vendor.
+
+    The reference accuracy is 0.8.
+    """
 
     def verdict(name, family, metric, value, *, keys=None, fails=False):
         check = replace(
@@ -533,7 +539,7 @@ def test_statistics_too_near_to_clean_images_are_no_cause_of_their_own(checks):
 
 
 def of_classes(never_predicted, *, images=1000):
-    """Return an overview of a candidate that never predicts some of ten classes, and of an incumbent."""
+    """Return an overview of an incumbent, and of a candidate without some of ten classes."""
     classes = (
         "T-shirt/top",
         "Trouser",
@@ -566,7 +572,10 @@ def of_classes(never_predicted, *, images=1000):
 
 
 def losing(checks, lost):
-    """Return verdicts on the shipped recipe whose clean accuracy and named classes fail by so many points."""
+    """Return verdicts on the shipped recipe.
+
+    Its clean accuracy and named classes fail by so many points.
+    """
     verdicts = []
     for verdict in verdicts_on("healthy-seed-101", checks):
         name = verdict.check.class_name
@@ -601,7 +610,10 @@ def test_a_class_that_is_never_predicted_is_named_first_and_no_other(checks):
 
 
 def swapping(moved, *, beside=0):
-    """Return an overview with so many new errors of Pullover as Coat, of Coat as Pullover, and `beside` of Dress."""
+    """Return an overview with so many new errors between Pullover, Coat and Dress.
+
+    `beside` are errors of Dress.
+    """
     found = of_classes([])
     counts = np.array(found.models[1].confusion)
     for first, second, images in ((2, 4, moved), (4, 2, moved), (3, 4, beside)):
@@ -617,7 +629,10 @@ def swapping(moved, *, beside=0):
     [(480, 0, True), (480, 900, True), (480, 1000, False), (240, 0, False)],
 )
 def test_two_swapped_classes_are_confused_though_a_third_fails(moved, beside, swapped, checks):
-    """Half of the new errors, and a quarter of the images of either class: a third class may follow."""
+    """Half of the new errors, and a quarter of either class's images.
+
+    A third class may follow.
+    """
     verdicts = losing(checks, {"Pullover": 48, "Coat": 48, "Dress": 40})
     assert likely_cause(verdicts).group == "drift of everything"
     cause = likely_cause(verdicts, overview=swapping(moved, beside=beside))
@@ -678,7 +693,10 @@ def test_a_network_that_predicts_one_class_drifts(checks):
 
 
 def with_corruptions(verdicts, *, better, worse):
-    """Return verdicts in which two kinds of corruption are better by some standard deviations, and one is worse."""
+    """Return verdicts with two better kinds of corruption, and a worse one.
+
+    The differences are some standard deviations.
+    """
     away = {"fog": -better, "contrast": -better, "gamma": worse}
     return tuple(
         replace(verdict, value=verdict.check.panel.mean - away[kind] * verdict.check.panel.std)

@@ -193,7 +193,7 @@ def test_rare_counts_are_compared_on_the_scale_of_roots():
 
 
 def test_healthy_networks_see_no_sign_and_some_mutants_that_pass_do():
-    """At most 5% of the stored networks of other seeds that pass may see more than their margins."""
+    """At most 5% of the stored passing networks of other seeds exceed their margins."""
     checks, seen = read_checks(CHECKS), {}
     for mutant in MUTANTS:
         result = read_result(mutant.id, RESULTS)
@@ -209,7 +209,7 @@ def test_healthy_networks_see_no_sign_and_some_mutants_that_pass_do():
 
 
 def test_many_checks_a_little_worse_are_one_sign():
-    """The line has the Cauchy combination of their probabilities, and needs more than one family."""
+    """The line has the Cauchy combination of probabilities, and needs several families."""
     worse = several(12, 0.648, families=4)
     p = stats.t.sf(3 / 1.05**0.5, 19)
     assert lines_of(SAFE, *worse)[-1] == (
@@ -237,7 +237,10 @@ def test_checks_named_alone_or_by_hand_are_in_no_line_of_all():
 
 
 def test_small_combinations_hold_for_checks_that_depend_on_each_other():
-    """Of normal checks with a correlation of 0.6, as many combinations are below 1% as the level says."""
+    """Combinations of normal checks are below 1% as often as the level says.
+
+    Their correlation is 0.6.
+    """
     assert [combined_p([p] * 4, [1, 2, 3, 4]) for p in (0.0, 1e-6, 0.4)] == pytest.approx(
         [0, 1e-6, 0.4], abs=1e-12
     )

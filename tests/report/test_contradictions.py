@@ -1,4 +1,4 @@
-"""A record whose verdict, headline or statuses contradict its other fields is refused by each command."""
+"""A record whose verdict or statuses contradict its other fields is refused everywhere."""
 
 import json
 from dataclasses import replace

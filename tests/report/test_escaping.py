@@ -137,7 +137,7 @@ def test_fails(name):
 def test_names_of_tests_and_their_files_are_text_wherever_they_are_shown(
     zoo, pytester, monkeypatch
 ):
-    """A name that is a line, a color, a workflow command, an element, a link, or that never ends."""
+    """A name that is a line, a color, a command, an element, a link, or that never ends."""
     monkeypatch.setenv("GITHUB_ACTIONS", "true")
     for name in (
         "test_hostile_names.py",

@@ -335,7 +335,7 @@ def made(*sizes: int, gallery: int = 0, turn: int = 0):
 
 @pytest.fixture
 def pages(monkeypatch):
-    """Numbers of pictures, galleries and omitted ones of a page of 1,000 bytes, in the order in which tests ended."""
+    """Pictures, galleries and omitted ones of a page of 1,000 bytes, in the order of tests."""
     monkeypatch.setattr(pictures, "MAX_BYTES", 1_000)
 
     def fill(*tests) -> list[tuple[int, int, int | None]]:

@@ -1,4 +1,4 @@
-"""Figures show the numbers of the overview, name their axes, and become pictures that carry them."""
+"""Figures show the numbers of the overview, name their axes, and become pictures."""
 
 import base64
 import html

@@ -379,7 +379,10 @@ def test_no_p_is_nought():
     ],
 )
 def test_a_pass_against_the_incumbent_says_which_loss_it_excludes(lost, gained, n, said):
-    """A candidate that loses net more than the margin passes where few images cannot tell it from chance."""
+    """A candidate may lose net more than the margin on few images.
+
+    These cannot tell it from chance.
+    """
     changed = Flips(n, np.arange(lost), np.arange(gained), {}, {})
     passed = replace(
         FAIL, status="pass", threshold=-0.01, value=changed.net, n=n, flips=changed.as_json()

@@ -136,7 +136,10 @@ def test_a_predictor_is_asked_in_another_order(careless):
 
 
 def onnx_file(path, batch, *, sums: bool):
-    """Write a network that multiplies pixels by weights, and, if it `sums`, subtracts the mean over its batch."""
+    """Write a network that multiplies pixels by weights.
+
+    If it `sums`, it subtracts the mean over its batch.
+    """
     onnx = pytest.importorskip("onnx")
     weights = np.random.default_rng(0).normal(size=(256, 4)).astype(np.float32)
     nodes = [

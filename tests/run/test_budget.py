@@ -1,4 +1,4 @@
-"""Samples fit into the time, cheap families keep more images than dear ones, and the power is what arithmetic says."""
+"""Samples fit into the time, cheap families keep more images, and the power is right."""
 
 import pytest
 

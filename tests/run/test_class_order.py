@@ -1,4 +1,7 @@
-"""The gate finds another order of classes, which is no verdict on the model, and not in models that are merely bad."""
+"""The gate finds another order of classes, and none in models that are merely bad.
+
+It is no verdict on the model.
+"""
 
 from dataclasses import replace
 from pathlib import Path
@@ -65,7 +68,10 @@ BAD = {
 
 
 def rotated(classes: int, images: int, accuracy: float) -> np.ndarray:
-    """Return the confusion matrix of a model of this accuracy that numbers the classes from the second on."""
+    """Return the confusion matrix of a model that numbers classes from the second on.
+
+    The accuracy is given.
+    """
     shares = np.full((classes, classes), (1 - accuracy) / (classes - 1))
     np.fill_diagonal(shares, accuracy)
     random = np.random.default_rng(0)

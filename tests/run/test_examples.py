@@ -43,7 +43,10 @@ class Mean(nn.Module):
 
 
 class Convolved(nn.Module):
-    """Says bright or dark by the mean of a convolution that passes pixels on, at which it can be looked at."""
+    """Says bright or dark by the mean of a convolution that passes pixels on.
+
+    Grad-CAM can look at the convolution.
+    """
 
     def __init__(self) -> None:
         super().__init__()
@@ -229,7 +232,10 @@ def test_cases_of_the_consensus_show_the_mean_of_the_panel(session):
 
 
 def test_a_candidate_of_the_panel_is_shown_with_the_other_model(session):
-    """Both others get 102 right, and are so unsure that the mean of the three, with its own, says otherwise."""
+    """Both others get 102 right, and are unsure.
+
+    The mean of the three, with its own, disagrees.
+    """
     wrong, mean = np.zeros(106, dtype=np.int16), np.full((106, 2), 0.5, dtype=np.float32)
     wrong[102], mean[102] = 1, (0.4, 0.6)
     view = view_of(wrong, mean, np.zeros(106, dtype=int))

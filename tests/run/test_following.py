@@ -1,4 +1,4 @@
-"""A test that shows another model's measurement is found, however bad the candidate, and whatever its family."""
+"""A test that shows another model's measurement is found, in any family."""
 
 from dataclasses import replace
 

@@ -36,7 +36,7 @@ def declaration(weights: Path, *, name: str = "") -> bytes:
 
 @pytest.fixture(scope="module")
 def gate(shared):
-    """A repository with a good model, and a candidate that is worse by its regression check alone."""
+    """A repository with a good model, and a candidate that fails only its regression check."""
     shared.save("worse.safetensors", jitter=0.4, seed=1)
     shared.save("other.safetensors", jitter=0.41, seed=1)
     good = shared.save("good.safetensors", seed=3, jitter=0.01)
@@ -206,7 +206,10 @@ def consistent(zoo) -> bool:
 
 
 def test_the_first_model_is_accepted_declared_and_followed(accepting, capsys):
-    """There is nothing to compare it with, which is no partial verdict, and a declaration of none gives way to it."""
+    """A declaration of no incumbent gives way to it.
+
+    Before, nothing is compared, and the verdict is not partial.
+    """
     accepting.declaration.write_bytes(declaration_of_none())
     assert accept("first.safetensors") == 0
     assert NAMED in capsys.readouterr().out

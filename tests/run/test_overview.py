@@ -281,7 +281,7 @@ def test_what_no_overview_has_is_refused():
 
 
 def knowing(images, *, reference_models: int) -> PanelPredictions:
-    """Predictions of reference models that are all wrong on the first image and correct on the others."""
+    """Predictions of reference models that are all wrong on the first image only."""
     labels = images.labels.numpy()
     mean = np.eye(len(images.classes), dtype=np.float32)[
         np.where(np.arange(len(labels)) == 0, 1 - labels, labels)

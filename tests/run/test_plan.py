@@ -1,4 +1,4 @@
-"""A plan counts what tests ask for, without running the model, and knows what an earlier run has left."""
+"""A plan counts the requests of tests without the model, and knows earlier results."""
 
 import re
 import time
@@ -94,7 +94,10 @@ def test_what_the_cache_has_costs_nothing_and_is_what_it_has(session, images):
 
 
 def test_a_plan_runs_no_test_on_the_model(session):
-    """Of the candidate itself nothing is asked, and self-checks and overview have lines of their own."""
+    """Nothing is asked of the candidate itself.
+
+    Self-checks and overview have lines of their own.
+    """
     asked = asked_by(session, session.checks.checks, judge).asked
     assert session.roles["candidate"].classifier.answered == ()
     assert list(asked)[-2:] == [CHECKS, OVERVIEW]

@@ -1,4 +1,4 @@
-"""The JSON schema of `stress.json`: it holds for records of every kind, and names each of their keys."""
+"""The JSON schema of `stress.json` fits records of every kind, and names each key."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""A family with a sample in the checks file is measured on it, in whichever way its tests are run."""
+"""A family with a sample in the checks file is measured on it, however its tests run."""
 
 import pytest
 

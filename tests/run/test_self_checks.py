@@ -177,7 +177,7 @@ PARTS = dict(
 
 
 def with_lenient_panel(name, **panel):
-    """Return the rows with a threshold of reference models for one of them, by `panels.with_panel`."""
+    """Return the rows with a threshold, with one reference model, by `panels.with_panel`."""
     by_panel = with_panel("[[check]]" + re.sub("hand = .*", "", PARTS[name]), **panel)
     return "".join(by_panel if part == name else f"[[check]]{PARTS[part]}" for part in PARTS)
 

@@ -48,7 +48,10 @@ def options(tmp_path_factory) -> RunRequest:
 
 @pytest.fixture
 def with_votes(options, tmp_path):
-    """Open sessions on the zoo with predictions of three reference models, which all err on 40 images."""
+    """Open sessions on the zoo with predictions of a panel.
+
+    Its three models all err on 40 images.
+    """
 
     def opened(text, **run):
         votes = np.zeros((3, 400), dtype=bool)

@@ -1,4 +1,7 @@
-"""Models with code of the user's are asked again in other processes, by the gate, `equal` and `skew` alike."""
+"""Models with a user's code are asked again in other processes.
+
+So do the gate, `equal` and `skew`.
+"""
 
 import os
 import sys

@@ -1,4 +1,7 @@
-"""Random runs of the gate against one promise; `SOAK_RUNS=2000 pytest tests -m soak` is the nightly one."""
+"""Random runs of the gate against one promise.
+
+`SOAK_RUNS=2000 pytest tests -m soak` is the nightly one.
+"""
 
 import os
 import shutil
@@ -62,7 +65,10 @@ def plugins(tmp_path_factory):
 
 
 def test_every_run_keeps_the_promise(template, plugins, tmp_path):
-    """Exit status and reports agree, 0 is a pass of the named bytes, no input changes, nothing hangs."""
+    """Exit status and reports agree, and 0 is a pass of the named bytes.
+
+    No input changes, and nothing hangs.
+    """
     counts: dict[object, int] = {}
     broken = {}
 

@@ -1,7 +1,8 @@
-"""A process that forks one run of the gate for each line of standard input, with the imports of a run done once.
+"""A process that forks one run of the gate for each line of standard input.
 
-A line in is JSON with `folder`, `arguments`, `environment`, `limits` and `output`. A line out is
-the run's process id, and the next its exit status, negative for the signal that ended it.
+Its imports are done once. A line in is JSON with `folder`, `arguments`, `environment`, `limits` and
+`output`. A line out is the run's process id, and the next its exit status, negative for the signal
+that ended it.
 """
 
 import gc
