@@ -23,6 +23,36 @@ from harness.run.request import RunRequest
 _CLEAN = "clean"
 
 
+def _kept_results(
+    made: Sequence[Mutant],
+    folder: Path,
+    results: Path,
+    checks: Sequence[Check],
+    baseline_sha256: str,
+) -> tuple[list[Mutant], dict[str, Result]]:
+    """Return the mutants that lack a row, and the kept results of today's checkpoints by id.
+
+    A diverged training leaves no network to gate, and gets its result here.
+    """
+    waiting: list[Mutant] = []
+    known: dict[str, Result] = {}
+    for mutant in made:
+        facts = read_facts(mutant, folder)
+        kept = read_result(mutant.id, results)
+        if facts.pop("outcome", None) == DIVERGED:
+            result = Result.of(mutant, DIVERGED, facts)
+            if kept != result:
+                write_result(result, results)
+            continue
+
+        today = (hash_of_file(mutant.checkpoint(folder)), baseline_sha256)
+        if kept and (kept.checkpoint_sha256, kept.baseline_sha256) == today:
+            known[mutant.id] = kept
+        if mutant.id not in known or known[mutant.id].missing(checks):
+            waiting.append(mutant)
+    return waiting, known
+
+
 def measure_all(
     mutants: Sequence[Mutant],
     folder: Path,
@@ -42,19 +72,7 @@ def measure_all(
     results = results or (QUICK_RESULTS if quick else RESULTS)
     baseline_sha256 = hash_of_file(BASELINE)
     made = [mutant for mutant in mutants if is_made(mutant, folder)]
-    waiting: list[Mutant] = []
-    known: dict[str, Result] = {}
-    for mutant in made:
-        facts, kept = read_facts(mutant, folder), read_result(mutant.id, results)
-        if facts.pop("outcome", None) == DIVERGED:  # It leaves nothing to gate.
-            if kept != (result := Result.of(mutant, DIVERGED, facts)):
-                write_result(result, results)
-            continue
-        of_these_files = (hash_of_file(mutant.checkpoint(folder)), baseline_sha256)
-        if kept and (kept.checkpoint_sha256, kept.baseline_sha256) == of_these_files:
-            known[mutant.id] = kept
-        if mutant.id not in known or known[mutant.id].missing(checks):
-            waiting.append(mutant)
+    waiting, known = _kept_results(made, folder, results, checks, baseline_sha256)
     total = len(waiting)
     elsewhere = [mutant for mutant in mutants if mutant not in made]
     done = sum(is_measured(mutant, quick=quick, results=results) for mutant in elsewhere)

@@ -103,7 +103,10 @@ def _happened(error: Exception) -> str:
         what = "it asked for input"
     else:
         return repr(error)
-    return f'{what}, when it was imported; put the code of the script under `if __name__ == "__main__":`'
+    return (
+        f"{what}, when it was imported; put the code of the script under "
+        '`if __name__ == "__main__":`'
+    )
 
 
 def source_digest(spec: str) -> str:

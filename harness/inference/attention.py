@@ -33,8 +33,9 @@ if TYPE_CHECKING:
     from harness.perturb import Perturbation
 
 BATCH = 64
-"""Images per pass; fewer are padded, as for predictions, since the shape of a batch may change the last bits. For large
-images it is the batch size of predictions."""
+"""Images per pass; fewer are padded, as for predictions, since the shape of a batch may change the
+last bits. For large images it is the batch size of predictions.
+"""
 
 
 @dataclass(frozen=True, eq=False)

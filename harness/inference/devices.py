@@ -18,7 +18,7 @@ from harness.base.errors import InputError, Interruption, raised
 from harness.networks.process import ProcessSettings, streams_open
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     import numpy as np
     from torch import Tensor
@@ -70,11 +70,7 @@ def in_batches(
         settings = ProcessSettings()
         ended = [_started(take) for _ in range(min(workers, len(batches)))]
         try:
-            for _ in batches:
-                if (number := finished.get()) in errors:
-                    break
-                for watch in _watching:
-                    watch(len(batches[number]))
+            _await_batches(batches, finished, errors)
         finally:
             waiting.clear()
             for end in ended:
@@ -82,6 +78,20 @@ def in_batches(
     if errors:
         raise errors[min(errors)]
     return [results[number] for number in range(len(batches))]
+
+
+def _await_batches(
+    batches: Sequence[np.ndarray],
+    finished: queue.SimpleQueue[int],
+    errors: Mapping[int, BaseException],
+) -> None:
+    """Wait until all batches are finished, or one has an error; tell the watching functions."""
+    for _ in batches:
+        number = finished.get()
+        if number in errors:
+            return
+        for watch in _watching:
+            watch(len(batches[number]))
 
 
 @contextmanager
@@ -158,16 +168,21 @@ def _one_thread_per_worker() -> Iterator[None]:
 
 
 FLOAT32_BATCH, BFLOAT16_BATCH = 32, 125
-"""Most images per forward pass on a CPU in each precision; these suit its caches best at 28 x 28 pixels. Smaller
-batches are padded. float32 mostly confirms a few predictions, so larger batches would be mostly padding."""
+"""Most images per forward pass on a CPU in each precision; these suit its caches best at 28 x 28
+pixels. Smaller batches are padded. float32 mostly confirms a few predictions, so larger batches
+would be mostly padding.
+"""
 ACCELERATOR_BATCHES = 128, 512
 """The same on an accelerator, which needs more work at once."""
 ROOM, ACCELERATOR_ROOM = 1 << 25, 1 << 30
-"""Most bytes of a layer's output for a batch, estimated by `_VALUES_PER_PIXEL`. With images of 224 px, a CPU takes 8
-and 16 at a time. More would not be faster, and would need four times the memory and more padding."""
+"""Most bytes of a layer's output for a batch, estimated by `_VALUES_PER_PIXEL`. With images of 224
+px, a CPU takes 8 and 16 at a time. More would not be faster, and would need four times the memory
+and more padding.
+"""
 _VALUES_PER_PIXEL = 16
-"""Values of the largest layer output for each pixel of an image. Residual networks (64 channels at half the resolution)
-and vision transformers (3,072 for each of 16 x 16 pixels) are close to it."""
+"""Values of the largest layer output for each pixel of an image. Residual networks (64 channels at
+half the resolution) and vision transformers (3,072 for each of 16 x 16 pixels) are close to it.
+"""
 
 
 def usable_cores() -> list[int]:

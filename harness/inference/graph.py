@@ -33,7 +33,8 @@ def folded(plain: nn.Module, *, keep: str = "") -> nn.Module:
     try:
         with foreign_network():
             traced = symbolic_trace(plain)
-    except Exception:  # Tracing runs the user's code symbolically and may raise anything; the copy is still correct.
+    except Exception:
+        # Tracing runs the user's code symbolically and may raise anything; the copy is correct.
         return plain
     layers, calls = (
         dict(traced.named_modules()),

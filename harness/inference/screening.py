@@ -21,16 +21,21 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 TRIED = 250
-"""Number of images for the comparison of both precisions before bfloat16 may screen. Calls with more images save that
-time for any model. Calls with fewer take little time, except for a large network."""
+"""Number of images for the comparison of both precisions before bfloat16 may screen. Calls with
+more images save that time for any model. Calls with fewer take little time, except for a large
+network.
+"""
 TRIED_IF_LARGE = 64
-"""The same for a large network, since more float32 passes would be much of a run. Calls with fewer images are not
-screened."""
+"""The same for a large network, since more float32 passes would be much of a run. Calls with fewer
+images are not screened.
+"""
 LARGE = 400_000_000
 """Multiplications per image of a large network; comparing `TRIED` images would take seconds."""
 CAUTION = 4.0
-"""A prediction is clear if its lead is above this many times the largest observed difference of a logit. The lead of a
-wrong prediction is at most twice the difference, so this is twice the necessary factor."""
+"""A prediction is clear if its lead is above this many times the largest observed difference of a
+logit. The lead of a wrong prediction is at most twice the difference, so this is twice the
+necessary factor.
+"""
 _WITHOUT_BFLOAT16 = {
     "SSE41",
     "AVX",

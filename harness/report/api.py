@@ -37,15 +37,23 @@ def gate(
     progress: bool = True,
     **settings: Any,
 ) -> RunResult:
-    r"""Run the gate on a candidate in a process of its own, and return its verdict with every value measured.
+    r"""Run the gate on a candidate in a process of its own.
 
-    Arguments are the settings of `pytest stress_tests` by their names, with the same defaults. `settings` replace those
-    of the table `[gate]` in `stress_tests/checks.toml`, or are checkpoints of further roles.
-    `tests` is the folder of the stress tests, and `options` are further options of pytest. With `progress`, the lines
-    of the run are printed meanwhile. The reports go to the folder `reports`, whatever `addopts` of pytest's
-    configuration says. An inconclusive run raises nothing: its verdict is `error`, and `errors` say why.
-    Raises `InputError` for a wrong setting.
+    Arguments are the settings of `pytest stress_tests` by their names, with the same defaults. The
+    reports go to the folder `reports`, whatever `addopts` of pytest's configuration says.
 
+    `settings` replace those of the table `[gate]` in `stress_tests/checks.toml`, or are checkpoints
+    of further roles. `tests` is the folder of the stress tests, and `options` are further options
+    of pytest. With `progress`, the lines of the run are printed meanwhile.
+
+    Returns:
+        The verdict with every measured value. An inconclusive run raises nothing: its verdict is
+        `error`, and `errors` has the reasons.
+
+    Raises:
+        InputError: For a wrong setting.
+
+    Example:
         from harness import gate
 
         result = gate("runs/new.pth", data="folder:photos/test")

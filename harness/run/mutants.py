@@ -94,7 +94,10 @@ def checks_follow_the_candidate(sampled: StressSession, judge: Judge) -> Finding
         )
         detail += some_of(silent, shown=20)
     if lenient:
-        detail += "; reference models differ so much that a candidate which is wrong on all images keeps the threshold of "
+        detail += (
+            "; reference models differ so much that a candidate which is wrong on all images keeps "
+            "the threshold of "
+        )
         detail += some_of(lenient, shown=20)
     if len(silent) == len(checks):
         raise NotApplicableError(detail)

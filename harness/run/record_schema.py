@@ -23,7 +23,8 @@ _COUNT = {"type": "integer", "minimum": 0}
 _SHARE = {"type": "number", "minimum": 0, "maximum": 1}
 _MODEL = {
     "type": "object",
-    "description": "A model of the run: where it is, the SHA-256 of its file, and its architecture.",
+    "description": "A model of the run: where it is, the SHA-256 of its file, and its "
+    "architecture.",
     "properties": {"path": _TEXT, "sha256": _TEXT, "architecture": _TEXT},
     "required": ["path", "sha256", "architecture"],
 }

@@ -54,51 +54,70 @@ def scope_of_recorded(
     Raises `InputError` for answers to an export for other data, checks or options, and for exports
     that differ.
     """
-    found: dict[str, Export] = {}
+    exports: dict[str, Export] = {}
     for role, model in roles.items():
         if model.provides.live:
             continue
+
+        name = f"{role} {model.path}"
         export: Export | None = model.classifier.predictor.predictor.export  # type: ignore[union-attr]
-        name, every = f"{role} {model.path}", checks.checks
         if export is None:
-            if posed := [check.id for check in every if check.pose != Pose()]:
-                raise AnswersError(
-                    f"{name} has predictions for clean images only, but {len(posed)} of "
-                    f"{len(every)} checks of {checks.path} need others, such as {posed[0]}; "
-                    f"{_AGAIN}, or keep clean checks"
-                )
+            _expect_clean(name, checks)
             continue
-        judged = [check for check in every if check.family in (export.families or {check.family})]
-        wanted = scope_of(checks, judged, profile=profile, measured=measured)
-        new = [check.id for check in judged if check.definition[:_DIGITS] not in export.asked]
-        why = ""
-        if export.data != wanted.data:
-            why = f"of data with SHA-256 {export.data[:12]}…, the run has {wanted.data[:12]}…"
-        elif new:
-            of = f"{len(new)} of {len(every)} checks of {checks.path}"
-            why = f"for other checks: {of} are not among them, such as {new[0]}"
-        elif export.sizes != wanted.sizes:
-            why = (
-                "for other samples, or another augmentation range or border, than [data] of "
-                f"{checks.path} has"
-            )
-        if why:
-            raise AnswersError(f"{name} is of an export {why}; {_AGAIN}")
-        for setting, theirs, ours in (
-            ("profile", export.profile, wanted.profile),
-            ("samples", export.measured, wanted.measured),
-        ):
-            if theirs != ours:
-                raise AnswersError(
-                    f"{name} is of an export with {theirs or 'all images'}, the run has "
-                    f"{ours or 'all images'}; use the setting of the export, or export again",
-                    setting=f"{setting} {ours}" if ours else setting,
-                )
-        for other, known in found.items():
-            if (known.families, known.samples) != (export.families, export.samples):
+
+        _expect_scope(name, export, checks, profile=profile, measured=measured)
+        for other, other_export in exports.items():
+            same_families = other_export.families == export.families
+            if not same_families or other_export.samples != export.samples:
                 raise AnswersError(
                     f"{name} and {other} are of exports of other families or samples; {_AGAIN} "
                     "with both"
                 )
-        found[name] = export
-    return next(iter(found.values()), None)
+        exports[name] = export
+    return next(iter(exports.values()), None)
+
+
+def _expect_clean(name: str, checks: ChecksFile) -> None:
+    """Raise `InputError` for predictions of clean images if checks need other ones."""
+    posed = [check.id for check in checks.checks if check.pose != Pose()]
+    if posed:
+        raise AnswersError(
+            f"{name} has predictions for clean images only, but {len(posed)} of "
+            f"{len(checks.checks)} checks of {checks.path} need others, such as {posed[0]}; "
+            f"{_AGAIN}, or keep clean checks"
+        )
+
+
+def _expect_scope(
+    name: str, export: Export, checks: ChecksFile, *, profile: str, measured: int | None
+) -> None:
+    """Raise `InputError` for an export of other data, checks or settings than those of the run."""
+    families = export.families
+    judged = [check for check in checks.checks if not families or check.family in families]
+    wanted = scope_of(checks, judged, profile=profile, measured=measured)
+    missing = [check.id for check in judged if check.definition[:_DIGITS] not in export.asked]
+
+    why = ""
+    if export.data != wanted.data:
+        why = f"of data with SHA-256 {export.data[:12]}…, the run has {wanted.data[:12]}…"
+    elif missing:
+        count = f"{len(missing)} of {len(checks.checks)} checks of {checks.path}"
+        why = f"for other checks: {count} are not among them, such as {missing[0]}"
+    elif export.sizes != wanted.sizes:
+        why = (
+            "for other samples, or another augmentation range or border, than [data] of "
+            f"{checks.path} has"
+        )
+    if why:
+        raise AnswersError(f"{name} is of an export {why}; {_AGAIN}")
+
+    for setting, theirs, ours in (
+        ("profile", export.profile, wanted.profile),
+        ("samples", export.measured, wanted.measured),
+    ):
+        if theirs != ours:
+            raise AnswersError(
+                f"{name} is of an export with {theirs or 'all images'}, the run has "
+                f"{ours or 'all images'}; use the setting of the export, or export again",
+                setting=f"{setting} {ours}" if ours else setting,
+            )

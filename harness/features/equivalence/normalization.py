@@ -73,7 +73,8 @@ class Normalization:
         """Return what the predictions show, with the evidence."""
         own = f"about mean {self.mean:.2f}, std {self.std:.2f}"
         said = {
-            "inside": f"Normalization inside the export: {own}, and the original normalizes nothing",
+            "inside": f"Normalization inside the export: {own}, and the original normalizes "
+            "nothing",
             "twice": f"Normalization applied twice: inside the export, {own}, and before it",
             "missing": f"Normalization missing: the original normalizes with {self.original}, the "
             "artifact does not",

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     help="Keep images that must never be wrong again, such as those of an incident or a customer's "
     "complaint. Each is a check of its own, in a folder beside the checks file. Data and "
     "network are those of the project's table [gate], or given by --set.",
-    epilog="Example: stress-harness golden add complaints/coat.png --class Coat --reason 'complaint "
-    "of 12 May'",
+    epilog="Example: stress-harness golden add complaints/coat.png --class Coat --reason "
+    "'complaint of 12 May'",
 )
 @click.pass_context
 def golden_command(context: click.Context) -> None:
@@ -66,7 +66,8 @@ def _add(images: tuple[str, ...], reason: str, class_name: str | None, checks_pa
             or f"how many reference models predict it correctly is not known ({unknown})"
         )
         if image.reference and image.reference[0] < image.reference[1]:
-            said += f": this check fails about {1 - image.reference[0] / image.reference[1]:.0%} of reference models"
+            share = 1 - image.reference[0] / image.reference[1]
+            said += f": this check fails about {share:.0%} of reference models"
         options.tell(f"{image.id}: {image.source}, {image.class_name}; {said}")
     options.tell(f"golden images, a check each: {total}; written: {', '.join(map(str, written))}")
     return options.OK

@@ -122,7 +122,7 @@ class Credentials:
             raise copy(error) from None  # Without its traceback.
 
     def hidden_in(self, text: str) -> str:
-        """Return a text of the server without the credentials, whole or in part, in any encoding."""
+        """Return a text of the server without the credentials, in part or in any encoding."""
         for secret in self._secrets:
             text = text.replace(secret, "…")
         at = [place for place, each in enumerate(text) if each.isascii() and each.isalnum()]

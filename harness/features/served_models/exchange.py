@@ -13,6 +13,7 @@ import time
 import weakref
 from contextlib import suppress
 from email.utils import parsedate_to_datetime
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from harness.base.codes import Code
@@ -21,7 +22,7 @@ from harness.features.served_models.credentials import TOKEN
 from harness.inference.predictors.protocol import PredictorError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     import httpx
 
@@ -157,6 +158,7 @@ class Exchange:
     def _once(
         self, path: str, body: bytes, headers: Mapping[str, str], most_bytes: int
     ) -> httpx.Response:
+        """Send one request on an idle connection, or on a new one, and read its answer."""
         import httpx
 
         try:
@@ -175,36 +177,14 @@ class Exchange:
                     sockets.pop().close()
                 sockets.append(info["return_value"].get_extra_info("socket").dup())
                 if late.is_set():
-                    cut()
+                    _shut(sockets)
 
-        def cut() -> None:
-            with suppress(OSError):
-                for each in sockets:
-                    each.shutdown(socket.SHUT_RDWR)
-
-        request = client.build_request(
-            "POST" if body else "GET",
-            f"{self.root}{path}",
-            # In parts, since of a whole body the client would copy the rest at each write.
-            content=(body[at : at + _PART] for at in range(0, len(body), _PART)) if body else None,
-            headers={**headers, **({"Content-Length": str(len(body))} if body else {})},
-            extensions={"trace": trace},
-        )
+        request = _request(client, f"{self.root}{path}", body, headers, trace)
         _asking.now = True
-        with within(self._timeout_s, cut) as late:
+        with within(self._timeout_s, partial(_shut, sockets)) as late:
             try:
                 response = client.send(request, stream=True)
-                if (encoding := response.headers.get("content-encoding", "identity")) != "identity":
-                    raise PredictorError(
-                        f"the server compressed its answer ({encoding}), expected no compression"
-                    )
-                content = bytearray()
-                for part in response.iter_raw():
-                    content += part
-                    if len(content) > most_bytes:
-                        raise PredictorError(
-                            f"the server's answer is longer than {most_bytes} bytes, expected less"
-                        )
+                content = _content_of(response, most_bytes)
                 if late.is_set():  # A body without a length ends with its connection.
                     raise httpx.ReadError("the connection is cut")
                 response.close()
@@ -222,6 +202,55 @@ class Exchange:
         return httpx.Response(
             response.status_code, headers=response.headers, content=bytes(content)
         )
+
+
+def _shut(sockets: Sequence[socket.socket]) -> None:
+    """Shut connections, so that a thread which waits for one of them goes on."""
+    with suppress(OSError):
+        for connection in sockets:
+            connection.shutdown(socket.SHUT_RDWR)
+
+
+def _request(
+    client: httpx.Client,
+    url: str,
+    body: bytes,
+    headers: Mapping[str, str],
+    trace: Callable[[str, Mapping[str, Any]], None],
+) -> httpx.Request:
+    """Return the request for a URL: POST with a body, GET without one."""
+    extensions = {"trace": trace}
+    if not body:
+        return client.build_request("GET", url, headers=headers, extensions=extensions)
+
+    # In parts, since the client would copy the remainder of a whole body at each write.
+    parts = (body[start : start + _PART] for start in range(0, len(body), _PART))
+    with_length = {**headers, "Content-Length": str(len(body))}
+    return client.build_request(
+        "POST", url, content=parts, headers=with_length, extensions=extensions
+    )
+
+
+def _content_of(response: httpx.Response, most_bytes: int) -> bytearray:
+    """Return the body of an answer.
+
+    Raises:
+        PredictorError: If it is compressed or longer than `most_bytes`.
+    """
+    encoding = response.headers.get("content-encoding", "identity")
+    if encoding != "identity":
+        raise PredictorError(
+            f"the server compressed its answer ({encoding}), expected no compression"
+        )
+
+    content = bytearray()
+    for part in response.iter_raw():
+        content += part
+        if len(content) > most_bytes:
+            raise PredictorError(
+                f"the server's answer is longer than {most_bytes} bytes, expected less"
+            )
+    return content
 
 
 def _is_foreign(_record: logging.LogRecord) -> bool:

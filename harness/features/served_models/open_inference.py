@@ -193,13 +193,7 @@ def input_of(
         fault = "takes several files an image, expected [-1] or [-1, 1]"
     else:
         if shape is None:
-            sizes = [
-                given if own == ANY else own
-                for own, given in zip(rest, _OPEN[-len(rest) :], strict=False)
-            ]
-            if len(sizes) == len(_OPEN) and sizes[-1] in _CHANNELS:
-                sizes = [sizes[-1], *sizes[:-1]]
-            shape = (1, 1, *sizes)[-len(_OPEN) :]
+            shape = _shape_of_images(rest)
         channels, height, width = shape
         layouts: dict[str, tuple[int, ...]] = {"NCHW": shape, "NHWC": (height, width, channels)}
         if channels == 1:
@@ -217,10 +211,21 @@ def input_of(
     raise ServerError(f"the model's input {tensor} {fault}")
 
 
-def _fits(found: Sequence[int], expected: Sequence[int]) -> bool:
-    return len(found) == len(expected) and all(
-        a in {ANY, b} for a, b in zip(found, expected, strict=True)
-    )
+def _shape_of_images(dimensions: Sequence[int]) -> tuple[int, ...]:
+    """Return a shape (C, H, W) that fits a tensor's dimensions after the first."""
+    sizes = []
+    for own, default in zip(dimensions, _OPEN[-len(dimensions) :], strict=False):
+        sizes.append(default if own == ANY else own)
+    if len(sizes) == len(_OPEN) and sizes[-1] in _CHANNELS:
+        sizes = [sizes[-1], *sizes[:-1]]
+    return (1, 1, *sizes)[-len(_OPEN) :]
+
+
+def _fits(dimensions: Sequence[int], expected: Sequence[int]) -> bool:
+    if len(dimensions) != len(expected):
+        return False
+    pairs = zip(dimensions, expected, strict=True)
+    return all(own in {ANY, size} for own, size in pairs)
 
 
 def output_of(metadata: Metadata, wanted: str | None, *, classes: int | None) -> TensorFacts | None:
