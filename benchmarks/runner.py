@@ -287,9 +287,13 @@ def python(folder: Path, *arguments: str, allowed: Sequence[int] = (0,), **envir
     paths = os.pathsep.join([str(ROOT), str(folder.resolve())])
     command = [sys.executable, *arguments]
     done = subprocess.run(  # noqa: S603  The command is ours.
-        command, cwd=folder, env={**os.environ, "PYTHONPATH": paths, **environment}, capture_output=True, text=True,
+        command,
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": paths, **environment},
+        capture_output=True,
+        text=True,
         check=False,
-    )  # fmt: skip
+    )
     if done.returncode not in allowed:
         said = (done.stdout + done.stderr)[-3000:]
         raise InputError(f"{' '.join(arguments)} ended with {done.returncode}: {said}")

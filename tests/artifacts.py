@@ -57,6 +57,9 @@ def save_groups(path):
     images = images_of()
     cameras = np.where(np.arange(400) % 2 == 0, "front", "back")
     np.savez(
-        path, images=images.pixels[:, 0].numpy(), labels=images.labels.numpy(), classes=np.array(CLASSES),
+        path,
+        images=images.pixels[:, 0].numpy(),
+        labels=images.labels.numpy(),
+        classes=np.array(CLASSES),
         groups=np.array(list(zip(cameras)), dtype=[("camera", "U5")]),
-    )  # fmt: skip
+    )

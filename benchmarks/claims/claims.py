@@ -56,71 +56,117 @@ likelier than another.
 _GENERALIZES = "Augmentation generalizes better: "
 _DISCRIMINATES = "Augmentation makes features more discriminative: "
 _CHANGES = {
-    "Shirt": 0.021, "Coat": 0.012, "Trouser": 0.012, "T-shirt/top": -0.019, "Pullover": -0.011, "Sandal": -0.012,
-}  # fmt: skip
+    "Shirt": 0.021,
+    "Coat": 0.012,
+    "Trouser": 0.012,
+    "T-shirt/top": -0.019,
+    "Pullover": -0.011,
+    "Sandal": -0.012,
+}
 CLAIMS = (
     Claim(
-        "The baseline is overconfident", "mean confidence minus accuracy; above 0 in the baselines", "overconfidence",
-        unit="points", reference=0.0,
+        "The baseline is overconfident",
+        "mean confidence minus accuracy; above 0 in the baselines",
+        "overconfidence",
+        unit="points",
+        reference=0.0,
     ),
     Claim(
-        "Augmentation makes fewer errors at high confidence", "errors at over 90% confidence", "confident errors",
-        unit="images", sign=-1,
+        "Augmentation makes fewer errors at high confidence",
+        "errors at over 90% confidence",
+        "confident errors",
+        unit="images",
+        sign=-1,
     ),
     Claim(
         "The baseline confuses classes that resemble each other",
-        "share of its errors in the study's five pairs; above 5 of 45, which is chance", "share of similar errors",
+        "share of its errors in the study's five pairs; above 5 of 45, which is chance",
+        "share of similar errors",
         reference=PAIRS_BY_CHANCE,
     ),
     Claim(
-        "Augmentation thins these confusions out", "errors in the five pairs", "similar errors", unit="images", sign=-1
+        "Augmentation thins these confusions out",
+        "errors in the five pairs",
+        "similar errors",
+        unit="images",
+        sign=-1,
     ),
     Claim(
         "Where the baseline errs, it looks at the background",
-        "Grad-CAM's lift on the object over wrong predictions; below 1, the uniform baseline", "lift of errors",
-        "sample", "factor", sign=-1, reference=1.0,
+        "Grad-CAM's lift on the object over wrong predictions; below 1, the uniform baseline",
+        "lift of errors",
+        "sample",
+        "factor",
+        sign=-1,
+        reference=1.0,
     ),
     Claim(
         "The baseline uses texture more than shape",
-        "accuracy on shuffled 7×7 patches minus that on silhouettes; above 0 in the baselines", "texture over shape",
-        "sample", "points", reference=0.0,
+        "accuracy on shuffled 7×7 patches minus that on silhouettes; above 0 in the baselines",
+        "texture over shape",
+        "sample",
+        "points",
+        reference=0.0,
     ),
     Claim(f"{_GENERALIZES}clean images", "accuracy", "accuracy"),
     Claim(
-        f"{_GENERALIZES}under pose", "mean accuracy at the eight corners of ±10° and ±2 px", "accuracy at corners",
+        f"{_GENERALIZES}under pose",
+        "mean accuracy at the eight corners of ±10° and ±2 px",
+        "accuracy at corners",
         "sample",
     ),
     Claim(
-        f"{_GENERALIZES}at the worst pose", "correct at all 225 poses within ±10° and ±2 px", "right at every pose",
+        f"{_GENERALIZES}at the worst pose",
+        "correct at all 225 poses within ±10° and ±2 px",
+        "right at every pose",
         "few",
     ),
     Claim(
-        "Augmentation puts the attention on the object", "Grad-CAM's lift on the object", "lift", "sample", "factor"
+        "Augmentation puts the attention on the object",
+        "Grad-CAM's lift on the object",
+        "lift",
+        "sample",
+        "factor",
     ),
     Claim(
         "Augmentation makes the object decide, not the background",
-        "same prediction before a faint image of another class", "kept in clutter", "sample",
+        "same prediction before a faint image of another class",
+        "kept in clutter",
+        "sample",
     ),
     Claim(
-        "Augmentation overfits less", "accuracy on training minus that on validation images", "gap", "training",
-        "points", sign=-1,
+        "Augmentation overfits less",
+        "accuracy on training minus that on validation images",
+        "gap",
+        "training",
+        "points",
+        sign=-1,
     ),
     Claim(
-        f"{_DISCRIMINATES}clean images", "silhouette score of the classes in the penultimate layer", "separation",
-        "sample", "score",
+        f"{_DISCRIMINATES}clean images",
+        "silhouette score of the classes in the penultimate layer",
+        "separation",
+        "sample",
+        "score",
     ),
     Claim(
-        f"{_DISCRIMINATES}under pose", "the same, images moved to the corners of ±10° and ±2 px",
-        "separation when moved", "sample", "score",
+        f"{_DISCRIMINATES}under pose",
+        "the same, images moved to the corners of ±10° and ±2 px",
+        "separation when moved",
+        "sample",
+        "score",
     ),
     *(
         Claim(
-            f"{name} {100 * change:+.1f} points".replace("-1", "−1"), "accuracy of the class", f"accuracy of {name}",
-            "class", reported=change,
+            f"{name} {100 * change:+.1f} points".replace("-1", "−1"),
+            "accuracy of the class",
+            f"accuracy of {name}",
+            "class",
+            reported=change,
         )
         for name, change in _CHANGES.items()
     ),
-)  # fmt: skip
+)
 """Claims of the study about its two networks.
 
 Measures and rule were fixed before the seeds were measured.

@@ -124,11 +124,16 @@ def thresholds(measured: Sequence[Mapping[str, Any]]) -> dict[str, Calibrated]:
     """
     checks = tuple(
         PanelCheck(
-            name, name.partition("/")[0], each.metric.name, each.metric.unit, each.metric.direction, each.n,
+            name,
+            name.partition("/")[0],
+            each.metric.name,
+            each.metric.unit,
+            each.metric.direction,
+            each.n,
             scale=each.metric.scale,
         )
         for name, each in measured[0].items()
-    )  # fmt: skip
+    )
     others = tuple(replace(checks[0], id=f"{at}", family=f"{at}") for at in range(_FAMILIES - 3))
     models = tuple(
         ReferenceModel(

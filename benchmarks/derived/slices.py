@@ -71,9 +71,12 @@ def results(networks: Mapping[str, Network], pairs: Sequence[tuple[str, str]]) -
                 rows.append((found, fails, found or fails, (seen.of[dark] == seen.worst).mean()))
         beyond, easy, either, inside = np.array(rows, dtype=float).T
         lost[str(count)] = {
-            "n": len(rows), "beyond": int(beyond.sum()), "easy": int(easy.sum()), "either": int(either.sum()),
+            "n": len(rows),
+            "beyond": int(beyond.sum()),
+            "easy": int(easy.sum()),
+            "either": int(either.sum()),
             "inside": round(float(np.median(inside)), 2),
-        }  # fmt: skip
+        }
     rounded = ({name: round(value, 3) for name, value in each.items()} for each in (sound, mutants))
     return {
         "limit": round(limit, 2),

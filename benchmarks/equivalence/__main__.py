@@ -76,9 +76,15 @@ class Judged:
 
 
 def judged(
-    artifact: str, make: Maker, material: Material, folder: Path, *, network: str, original: Path | str,
+    artifact: str,
+    make: Maker,
+    material: Material,
+    folder: Path,
+    *,
+    network: str,
+    original: Path | str,
     options: NetworkOptions,
-) -> Judged:  # fmt: skip
+) -> Judged:
     """Make an artifact in the folder, and compare it with its original on the test images.
 
     Tolerances are the defaults.

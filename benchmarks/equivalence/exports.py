@@ -31,9 +31,14 @@ def exported(network: nn.Module, images: Tensor, path: Path) -> str:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # The newer exporter needs one more package.
         torch.onnx.export(
-            network.eval(), (images[:2],), f"{path}.onnx", input_names=["pixels"], output_names=["logits"],
-            dynamic_axes=batches, dynamo=False,
-        )  # fmt: skip
+            network.eval(),
+            (images[:2],),
+            f"{path}.onnx",
+            input_names=["pixels"],
+            output_names=["logits"],
+            dynamic_axes=batches,
+            dynamo=False,
+        )
     return f"{path}.onnx"
 
 
@@ -132,11 +137,15 @@ def int8(
         logging.getLogger().setLevel(logging.ERROR)
         float32, images = exported(of.network, of.images, Path(f"{path}-float32")), calibration(of)
         quantize_static(
-            float32, f"{path}.onnx", None if entropy else _Batches(images), quant_format=QuantFormat.QDQ,
-            per_channel=per_channel, calibrate_method=CalibrationMethod[method],
+            float32,
+            f"{path}.onnx",
+            None if entropy else _Batches(images),
+            quant_format=QuantFormat.QDQ,
+            per_channel=per_channel,
+            calibrate_method=CalibrationMethod[method],
             extra_options={} if percentile is None else {"CalibPercentile": percentile},
             calibration_cache_path=_ranges_by_entropy(float32, images, path) if entropy else None,
-        )  # fmt: skip
+        )
         return f"{path}.onnx"
 
     return made
@@ -157,9 +166,11 @@ def _ranges_by_entropy(network: str, images: Tensor, path: Path) -> str:
     )
 
     calibrator = create_calibrator(
-        network, augmented_model_path=f"{path}-augmented.onnx", calibrate_method=CalibrationMethod.Entropy,
+        network,
+        augmented_model_path=f"{path}-augmented.onnx",
+        calibrate_method=CalibrationMethod.Entropy,
         extra_options={"num_bins": 2048, "num_quantized_bins": 128},
-    )  # fmt: skip
+    )
     for part in images.split(_PART):
         calibrator.collect_data(_Batches(part))
     save_tensors_data(calibrator.compute_data(), f"{path}-ranges.json")

@@ -200,9 +200,15 @@ def _average(averaged: nn.Module, later: nn.Module, kept: float = 0.98) -> None:
 
 
 def _steps(
-    network: nn.Module, pixels: Tensor, labels: Tensor, *, steps: int, rate: float, on_step: Callable[[], None],
+    network: nn.Module,
+    pixels: Tensor,
+    labels: Tensor,
+    *,
+    steps: int,
+    rate: float,
+    on_step: Callable[[], None],
     frozen: bool = False,
-) -> None:  # fmt: skip
+) -> None:
     generator = torch.Generator().manual_seed(1)
     optimizer = torch.optim.Adam(network.parameters(), lr=rate)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps, eta_min=rate / 20)

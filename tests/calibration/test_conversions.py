@@ -97,9 +97,14 @@ def gate(zoo, pytester, jitter) -> tuple[int, dict[str, dict]]:
     """
     shaken("models/augmented.safetensors", "artifact.safetensors", jitter=jitter)
     done = pytester.runpytest_inprocess(
-        "-p", "no:html", "stress_tests", "--stress-set", "data=npz:zoo.npz", "--candidate=artifact.safetensors",
+        "-p",
+        "no:html",
+        "stress_tests",
+        "--stress-set",
+        "data=npz:zoo.npz",
+        "--candidate=artifact.safetensors",
         "--original=models/augmented.safetensors",
-    )  # fmt: skip
+    )
     report = json.loads((zoo.root / "reports/stress.json").read_text())
     return done.ret, {
         each["id"]: each for each in report["checks"] if each["family"] == "equivalence"

@@ -808,8 +808,11 @@ def test_the_definition_of_a_row_depends_on_all_but_its_thresholds():
         return Check(**row | facts).definition
 
     for same in (
-        {"hand": Threshold(0.5)}, {"panel": Threshold(0.4)}, {"informational": "they differ"}, {"conditions": Conditions(share=0.2)},
-    ):  # fmt: skip
+        {"hand": Threshold(0.5)},
+        {"panel": Threshold(0.4)},
+        {"informational": "they differ"},
+        {"conditions": Conditions(share=0.2)},
+    ):
         assert definition(**same) == definition(), same
     others = [
         *(

@@ -89,9 +89,10 @@ def test_a_range_in_one_axis_has_no_check_of_another():
     """As of spectrograms, which shift in time alone."""
     assert rows_of(AugmentationRange(shift_x=6)) == {
         "equivalence-corners": {
-            "under": ["corners"], "tolerance": 0.02,
+            "under": ["corners"],
+            "tolerance": 0.02,
             "reason": "a healthy int8 conversion of the shipped model changes 0.9% at the corners of "
-                "the augmentation range",
+            "the augmentation range",
         },
         "shift-right-6": {"pose": {"dx": 6}},
         "shift-left-6": {"pose": {"dx": -6}},
@@ -101,7 +102,7 @@ def test_a_range_in_one_axis_has_no_check_of_another():
         "drawn-pose-unchanged": {"within": {"dx": 6}},
         "worst-pose-augmentation-range": {"grid": "augmentation-range"},
         "break-shift-median": {"path": "shift", "share_broken": 0.5},
-    }  # fmt: skip
+    }
     assert rows_of(AugmentationRange(flip=True)).keys() == {
         *("flip", "flip-invariance"),
         *("label-probability-change-flip", "log-loss-change-flip"),

@@ -127,9 +127,14 @@ def exported(model, path, *, of=None):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # The exporter's own.
         torch.onnx.export(
-            model, (torch.rand(2, 1, 16, 16) if of is None else of,), str(path), input_names=["x"], output_names=["y"],
-            dynamic_axes={"x": {0: "n"}, "y": {0: "n"}}, dynamo=False,
-        )  # fmt: skip
+            model,
+            (torch.rand(2, 1, 16, 16) if of is None else of,),
+            str(path),
+            input_names=["x"],
+            output_names=["y"],
+            dynamic_axes={"x": {0: "n"}, "y": {0: "n"}},
+            dynamo=False,
+        )
 
 
 @pytest.mark.parametrize("kind", ["safetensors", "onnx"])

@@ -132,8 +132,13 @@ def test_the_file_of_a_panel_makes_the_same_slices_in_other_processes(tmp_path):
         "print(*_slices_of(read_panel_predictions(pathlib.Path(sys.argv[1])).view())[0])"
     )
     names = find_slices(model_of(99), read_panel_predictions(path)).names
-    done = subprocess.run([sys.executable, "-c", code, path], env={"OMP_NUM_THREADS": "2"}, capture_output=True,
-                          text=True, check=True)  # fmt: skip
+    done = subprocess.run(
+        [sys.executable, "-c", code, path],
+        env={"OMP_NUM_THREADS": "2"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
     assert done.stdout.split() == [*names]
 
 

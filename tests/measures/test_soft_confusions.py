@@ -125,8 +125,10 @@ def test_the_pair_that_deviates_most_is_found_and_named():
     assert flipped.detail.startswith("ant is predicted as bee with")
     assert flipped.detail.endswith("; of 12 pairs")
     assert sound.interval[0] < sound.value
-    sound_of_panel = [largest_soft_confusion(find_known_images(each, PANEL.without(name))) for each, name in
-                      zip(MODELS, NAMES, strict=True)]  # fmt: skip
+    sound_of_panel = [
+        largest_soft_confusion(find_known_images(each, PANEL.without(name)))
+        for each, name in zip(MODELS, NAMES, strict=True)
+    ]
     assert max(each.value for each in sound_of_panel) < flipped.value
 
 
@@ -209,8 +211,10 @@ def test_of_many_classes_the_label_and_the_rest_count(monkeypatch):
     assert panel.view().mean is None
     seen = find_known_images(model_of(99), panel)
     labels = LABELS.numpy()
-    q, p = (each[np.arange(N), labels] for each in (np.mean([each.probabilities for each in MODELS], axis=0),
-                                                    seen.probabilities))  # fmt: skip
+    q, p = (
+        each[np.arange(N), labels]
+        for each in (np.mean([each.probabilities for each in MODELS], axis=0), seen.probabilities)
+    )
     with pytest.raises(NotApplicableError, match="more than 3 classes"):
         largest_soft_confusion(seen)
     rows = starter_checks(IMAGES, ["soft_confusion"], pairs=[("ant", "bee")])

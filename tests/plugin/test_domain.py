@@ -127,9 +127,15 @@ def spectrograms(shared):
 
 @pytest.mark.usefixtures("unchecked")
 def test_by_default_nothing_changes(shared, plain):
-    named = shared.once("--original", MODEL, "--stress-set=border=constant:0", "--stress-set=augmentation.rotate=10",
-                        "--stress-set=augmentation.shift_x=2", "--stress-set=augmentation.shift_y=2",
-                        "--stress-set=augmentation.flip=true")  # fmt: skip
+    named = shared.once(
+        "--original",
+        MODEL,
+        "--stress-set=border=constant:0",
+        "--stress-set=augmentation.rotate=10",
+        "--stress-set=augmentation.shift_x=2",
+        "--stress-set=augmentation.shift_y=2",
+        "--stress-set=augmentation.flip=true",
+    )
     assert named.report["checks"] == plain.report["checks"]
     assert plain.report["data"]["augmentation"] == {
         "rotate": 10,

@@ -68,23 +68,33 @@ ENDINGS = {
     "partial": Ending(0, "partial", arguments=("--stress-samples", "300")),
     "partial-gate": Ending(4, "partial", arguments=("--stress-samples", "300"), ways=("gate",)),
     # The inner process, or a worker of it, is gone.
-    "a-test-exits": Ending(why="and without a verdict", files=in_a_test("os._exit(0)"), ways=("plain", "gate")),
-    "a-test-of-a-worker-exits": Ending(why="died", files=in_a_test("os._exit(0)"), ways=("workers",)),
+    "a-test-exits": Ending(
+        why="and without a verdict", files=in_a_test("os._exit(0)"), ways=("plain", "gate")
+    ),
+    "a-test-of-a-worker-exits": Ending(
+        why="died", files=in_a_test("os._exit(0)"), ways=("workers",)
+    ),
     "a-model-exits": Ending(
         arguments=("--candidate=models/augmented.pt", "--stress-set=model=leaving:build"),
         files={"leaving.py": LEAVING.format(leave="os._exit(0)")},
         ways=("plain", "gate"),
     ),
     "segmentation-fault": Ending(
-        why="the signal SIGSEGV", files=in_a_test("os.kill(os.getpid(), signal.SIGSEGV)"), ways=("plain", "gate")
+        why="the signal SIGSEGV",
+        files=in_a_test("os.kill(os.getpid(), signal.SIGSEGV)"),
+        ways=("plain", "gate"),
     ),
     "killed": Ending(
-        why="the signal SIGKILL", files=in_a_test("os.kill(os.getpid(), signal.SIGKILL)"), ways=("plain", "gate")
+        why="the signal SIGKILL",
+        files=in_a_test("os.kill(os.getpid(), signal.SIGKILL)"),
+        ways=("plain", "gate"),
     ),
     "told-to-end": Ending(
         why="the signal SIGTERM", files=in_a_test("os.kill(os.getpid(), signal.SIGTERM)")
     ),
-    "conftest-exits": Ending(why="and without a verdict", files=in_conftest("os._exit(0)"), ways=EACH),
+    "conftest-exits": Ending(
+        why="and without a verdict", files=in_conftest("os._exit(0)"), ways=EACH
+    ),
     # pytest ends otherwise than by a verdict.
     "conftest-leaves": Ending(why="SystemExit", files=in_conftest("sys.exit(0)")),
     "conftest-fails": Ending(why="mine", files=in_conftest("raise ValueError('mine')")),
@@ -94,14 +104,25 @@ ENDINGS = {
         files=in_a_test("import pytest; pytest.exit('enough', returncode=0)"),
         ways=("plain",),
     ),
-    "wrong-option": Ending(why="--no-such-option", arguments=("--no-such-option",), ways=("plain", "gate")),
-    "wrong-option-of-pytest": Ending(why="exit status 4", arguments=("--maxfail", "x"), ways=("gate",)),
+    "wrong-option": Ending(
+        why="--no-such-option", arguments=("--no-such-option",), ways=("plain", "gate")
+    ),
+    "wrong-option-of-pytest": Ending(
+        why="exit status 4", arguments=("--maxfail", "x"), ways=("gate",)
+    ),
     "wrong-value": Ending(why="--stress-samples", arguments=("--stress-samples", "x")),
-    "no-candidate": Ending(why="no.safetensors: cannot be opened", arguments=("--candidate", "no.safetensors")),
+    "no-candidate": Ending(
+        why="no.safetensors: cannot be opened", arguments=("--candidate", "no.safetensors")
+    ),
     **{
         name.removeprefix("pytest_"): Ending(files=in_hook(name))
         for name in (
-            *("pytest_configure", "pytest_sessionstart", "pytest_collection_modifyitems", "pytest_runtest_protocol"),
+            *(
+                "pytest_configure",
+                "pytest_sessionstart",
+                "pytest_collection_modifyitems",
+                "pytest_runtest_protocol",
+            ),
             *("pytest_runtest_makereport", "pytest_runtest_logreport", "pytest_sessionfinish"),
             "pytest_terminal_summary",
         )
@@ -111,22 +132,29 @@ ENDINGS = {
         why="ended with exit status 0 though its verdict has 1",
         arguments=BAD,
         files=in_conftest(
-            "@pytest.hookimpl(trylast=True)", "def pytest_sessionfinish(session):", "    session.exitstatus = 0"
+            "@pytest.hookimpl(trylast=True)",
+            "def pytest_sessionfinish(session):",
+            "    session.exitstatus = 0",
         ),
         ways=EACH,
     ),
     "coverage-limit": Ending(
-        why="such as a limit of coverage", arguments=("--cov=stress_tests", "--cov-fail-under=100"),
+        why="such as a limit of coverage",
+        arguments=("--cov=stress_tests", "--cov-fail-under=100"),
         files=in_a_test("n = 1\n    if n > 2:\n        print()"),
     ),
-    "unconfigure-exits": Ending(files=in_hook("pytest_unconfigure", "os._exit(0)"), ways=("plain", "gate")),
+    "unconfigure-exits": Ending(
+        files=in_hook("pytest_unconfigure", "os._exit(0)"), ways=("plain", "gate")
+    ),
     "unconfigure-fails": Ending(files=in_hook("pytest_unconfigure")),
     # Once the record is complete, nothing changes it.
-    "exit-handler": Ending(0, "pass", files=in_conftest("atexit.register(os._exit, 1)"), ways=("plain", "workers")),
+    "exit-handler": Ending(
+        0, "pass", files=in_conftest("atexit.register(os._exit, 1)"), ways=("plain", "workers")
+    ),
     "exit-handler-of-a-fail": Ending(
         1, "fail", arguments=BAD, files=in_conftest("atexit.register(os._exit, 0)")
     ),
-}  # fmt: skip
+}
 
 
 @pytest.fixture

@@ -220,9 +220,15 @@ def of_groups(template, accuracies, *, failing):
 
     def verdict(name, family, metric, value, *, keys=None, fails=False):
         check = replace(
-            template.check, id=name, family=family, metric=metric, keys=keys or {}, class_name=None, pose=IDENTITY,
+            template.check,
+            id=name,
+            family=family,
+            metric=metric,
+            keys=keys or {},
+            class_name=None,
+            pose=IDENTITY,
             panel=replace(template.check.panel, mean=0.8 if "accuracy" in metric else 0.0),
-        )  # fmt: skip
+        )
         return replace(
             template, check=check, metric=metric, value=value, status="fail" if fails else "pass"
         )
@@ -306,9 +312,13 @@ def of_class(template, *, miss):
     """A check of one class, by so many standard deviations beyond its threshold."""
     panel = replace(template.check.panel, mean=0.9, std=0.01, threshold=0.85, n=None)
     check = replace(
-        template.check, id="difference-g", family="class-difference", metric="class_difference", panel=panel,
+        template.check,
+        id="difference-g",
+        family="class-difference",
+        metric="class_difference",
+        panel=panel,
         class_name="g",
-    )  # fmt: skip
+    )
     return replace(template, check=check, value=0.85 - 0.01 * miss, status="fail", threshold=0.85)
 
 

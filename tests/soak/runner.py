@@ -134,9 +134,14 @@ def _start(scenario, folder: Path, log: Path, zygote: "Zygote", plugins: Path | 
     command = [sys.executable, "-S", "-c", begin, sys.executable, "-m", *module, *arguments]
     with log.open("wb") as stream:
         child = subprocess.Popen(
-            command, cwd=folder, env=environment, stdin=subprocess.DEVNULL, stdout=stream, stderr=stream,
+            command,
+            cwd=folder,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=stream,
+            stderr=stream,
             start_new_session=True,
-        )  # fmt: skip
+        )
     return Fresh(child)
 
 
