@@ -190,7 +190,10 @@ def role_model(
 
 def checks_text(images: LabelledImages, rows: str = ROWS, *, sha256: str = "") -> str:
     """Return a checks file for these images."""
-    data = f'name = "{images.name}"\nsplit = "test"\nsha256 = "{sha256 or images.sha256}"\nn = {len(images)}\n'
+    data = (
+        f'name = "{images.name}"\nsplit = "test"\nsha256 = "{sha256 or images.sha256}"\n'
+        f"n = {len(images)}\n"
+    )
     return f"schema = 2\nprotocol = 1\n\n[data]\n{data}{rows}"
 
 

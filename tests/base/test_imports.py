@@ -50,8 +50,8 @@ NETS = {
     ),
     "run-by-path": "import runpy\ndef predict():\n    runpy.run_path('helper.py')",
     "compiled": "def predict():\n    exec(compile(open('helper.py').read(), 'helper.py', 'exec'), {})",
-    "optional": "def predict():\n    try:\n        import fast\n    except ImportError:\n        import "
-    "helper",
+    "optional": "def predict():\n    try:\n        import fast\n    except ImportError:\n"
+    "        import helper",
 }
 
 

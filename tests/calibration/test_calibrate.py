@@ -30,7 +30,8 @@ JITTER = 0.02
 ON_ZOO = ("--stress-set", "data=npz:zoo.npz")
 UNBOUND = (
     re.sub("hand = .*", "", ROWS)
-    + '\n[[check]]\nid = "rotate-cw-010"\nfamily = "rotation"\nmetric = "accuracy"\npose = { degrees = -10 }\n'
+    + '\n[[check]]\nid = "rotate-cw-010"\nfamily = "rotation"\nmetric = "accuracy"\n'
+    "pose = { degrees = -10 }\n"
 )
 ROWS_OF_ALL = ["clean", "clean-bee", "rotate-ccw-010", "confident-errors", "rotate-cw-010"]
 CONSENSUS = '\n[[check]]\nid = "lost"\nfamily = "consensus"\nmetric = "consensus_set_errors"\n'

@@ -19,7 +19,10 @@ ROWS = (
     check("gain", family="gain", unit="difference"),
 )
 VALUES = np.arange(40.0).reshape(8, 5) / 40
-CHECKS = 'schema = 2\nprotocol = 1\n[data]\nname = "toy"\nsplit = "test"\nsha256 = "{sha256}"\nn = 10000\n'
+CHECKS = (
+    'schema = 2\nprotocol = 1\n[data]\nname = "toy"\nsplit = "test"\nsha256 = "{sha256}"\n'
+    "n = 10000\n"
+)
 
 
 @pytest.fixture

@@ -171,7 +171,10 @@ def test_thresholds_and_verdicts_are_of_the_weighted_sample(zoo, pytester):
 def test_only_the_interval_of_a_sample_decides_a_threshold_by_hand(
     shared, monkeypatch, threshold, status, ending
 ):
-    rows = f"{SAMPLE_OF_CLEAN}\n{CLEAN.replace('threshold = 0.6', f'threshold = {threshold}')}{BY_HAND}"
+    rows = (
+        f"{SAMPLE_OF_CLEAN}\n"
+        f"{CLEAN.replace('threshold = 0.6', f'threshold = {threshold}')}{BY_HAND}"
+    )
     asked = ("--incumbent", "models/augmented.safetensors", "--candidate", "jittered.safetensors")
 
     ran = shared.once(*asked, rows=rows)

@@ -315,7 +315,10 @@ def test_an_outlying_check_becomes_informational_and_spoils_no_other(value):
     alone = calibrate(panel_of(values[:, [0, 1, 3]]))
     values[6, 2] = value
     items = calibrate(panel_of(values))
-    said = rf"one reference model contradicts the others: seed-007\.safetensors has {value}, the others 0\.9"
+    said = (
+        rf"one reference model contradicts the others: seed-007\.safetensors has {value}, the "
+        r"others 0\.9"
+    )
     assert re.match(said, items[2].informational)
     others = [items[0], items[1], items[3]]
     assert not any(item.informational for item in others)

@@ -154,7 +154,8 @@ def test_version(capsys):
         ("metrics", r"^accuracy +share +more"),
         (
             "metrics",
-            r"^robust_accuracy +share +more +Share of images that are predicted correctly in all poses",
+            r"^robust_accuracy +share +more +Share of images that are predicted correctly in all "
+            r"poses",
         ),
         (
             "corruptions",

@@ -88,8 +88,9 @@ def test_an_artifact_that_changes_much_is_different_and_says_what(equal, zoo):
     status, out, _ = equal(saved(zoo, jitter=1.0))
     assert status == 1
     assert re.match(
-        r"Different: the artifact changes \d+ of 400 predictions \([\d.]+%, tolerance 5\.0%\), most often \w+ → \w+; "
-        r"\d+ correct predictions are lost, \d+ gained\.\npage: reports/equal\.html\n",
+        r"Different: the artifact changes \d+ of 400 predictions \([\d.]+%, tolerance 5\.0%\), "
+        r"most often \w+ → \w+; \d+ correct predictions are lost, \d+ gained\.\npage: "
+        r"reports/equal\.html\n",
         out,
     )
     page = (zoo.root / "reports/equal.html").read_text()
@@ -280,7 +281,8 @@ def test_a_normalization_inside_the_export_is_named_with_its_values(equal, zoo):
     line = next(line for line in out.splitlines() if line.startswith("Normalization"))
     assert status == 1
     assert re.match(
-        r"Normalization inside the export: about mean 0\.\d\d, std 0\.\d\d, and the original normalizes",
+        r"Normalization inside the export: about mean 0\.\d\d, std 0\.\d\d, and the original "
+        r"normalizes",
         line,
     )
     assert line in (zoo.root / "reports/equal.html").read_text()

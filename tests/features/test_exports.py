@@ -18,7 +18,8 @@ from harness.perturb import Pose
 
 TESTS = ("clean", "rotation", "confident_errors")
 SEARCH = "".join(
-    f'\n[[check]]\nid = "{metric.replace("_", "-")}"\nfamily = "search"\nmetric = "{metric}"\n{key}\n'
+    f'\n[[check]]\nid = "{metric.replace("_", "-")}"\nfamily = "search"\nmetric = "{metric}"\n'
+    f"{key}\n"
     for metric, key in (
         ("accuracy", "within = { degrees = 10, dx = 2, dy = 2 }"),
         ("unchanged_share", "within = { degrees = 10, dx = 2, dy = 2 }"),

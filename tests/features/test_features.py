@@ -102,7 +102,10 @@ for each in asked:
     print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
 """
 """Code that runs other code in a house each."""
-SKEWED = '\n[[check]]\nid = "skew-bits-6"\nfamily = "skew"\nmetric = "served_predictions_changed"\nskew = "bits-6"\n'
+SKEWED = (
+    '\n[[check]]\nid = "skew-bits-6"\nfamily = "skew"\nmetric = "served_predictions_changed"\n'
+    'skew = "bits-6"\n'
+)
 
 
 def returned(feature: Feature, hook: str) -> list[object]:
@@ -226,7 +229,8 @@ def rows_of_feature(feature: Feature) -> str:
     """Return a row for each family of a feature, on a metric of its own if it has one."""
     metric = next((metric.name for metric in returned(feature, "stress_metrics")), "accuracy")
     return "".join(
-        f'\n[[check]]\nid = "of-{family.replace("_", "-")}"\nfamily = "{family}"\nmetric = "{metric}"\n'
+        f'\n[[check]]\nid = "of-{family.replace("_", "-")}"\nfamily = "{family}"\n'
+        f'metric = "{metric}"\n'
         for family in families_with_own_tests(feature)
     )
 

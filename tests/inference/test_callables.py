@@ -387,7 +387,8 @@ HELPED = {
     "imported-lazily": "import helper",
     "by-name": "import importlib; helper = importlib.import_module('help' + 'er')",
     "after-some-batches": "helper = __import__('helper') if CALLS.append(0) or len(CALLS) > 1 else None",
-    "in-another-process": "from multiprocessing import Process; Process(target=__import__, args=('helper',)).start()",
+    "in-another-process": "from multiprocessing import Process; Process(target=__import__, "
+    "args=('helper',)).start()",
 }
 
 

@@ -338,7 +338,8 @@ def test_a_relu_that_follows_is_told_from_others(slope, follows):
         ),
         (
             "conv3+relu",
-            r"layer 'conv3\+relu': no ReLU follows directly; name 'conv3' for the layer's own output",
+            r"layer 'conv3\+relu': no ReLU follows directly; name 'conv3' for the layer's own "
+            r"output",
         ),
     ],
 )

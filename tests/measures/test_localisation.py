@@ -204,7 +204,8 @@ def squares(count=40) -> LabelledImages:
 
 
 ROWS = "".join(
-    f'\n[[check]]\nid = "{name}"\nfamily = "attention"\nmetric = "{metric}"\n{keys}\nhand.threshold = {threshold}\n'
+    f'\n[[check]]\nid = "{name}"\nfamily = "attention"\nmetric = "{metric}"\n{keys}\n'
+    f"hand.threshold = {threshold}\n"
     for name, metric, threshold, keys in (
         ("attention-ratio", "attention_ratio", 0.9, ""),
         ("attention-ratio-right", "attention_ratio", 0.9, 'class = "right"'),

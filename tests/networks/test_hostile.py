@@ -50,7 +50,10 @@ def test_each_hostile_file_is_refused_and_nothing_happens(verdicts, corpus):
     found = {}
     for name, code in hostile.CODES.items():
         verdict = verdicts[name]
-        form = rf"REFUSED\[{code or '[A-Z_]+'}\] \S+/{re.escape(name)}: .+\. Nothing was executed\. [A-Z].+[.)]"
+        form = (
+            rf"REFUSED\[{code or '[A-Z_]+'}\] \S+/{re.escape(name)}: .+\. Nothing was executed\. "
+            r"[A-Z].+[.)]"
+        )
         kept = {
             "said": bool(re.fullmatch(form, verdict["message"]))
             and verdict["message"].isprintable(),

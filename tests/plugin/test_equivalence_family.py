@@ -9,7 +9,10 @@ from harness.data import load_images
 
 
 def row_of(name, metric, more):
-    return f'\n[[check]]\nid = "equivalence-{name}"\nfamily = "equivalence"\nmetric = "{metric}"\n{more}\n'
+    return (
+        f'\n[[check]]\nid = "equivalence-{name}"\nfamily = "equivalence"\nmetric = "{metric}"\n'
+        f"{more}\n"
+    )
 
 
 LOST = row_of("lost", "correct_predictions_lost", "tolerance = 0.3")
@@ -20,7 +23,10 @@ WORST = row_of("class", "worst_class_predictions_changed", "tolerance = 0.2")
 FEW = row_of("few", "worst_class_predictions_changed", "tolerance = 0.01")
 CONFIDENCE = row_of("confidence", "confidence_moved", "tolerance = 0.1")
 GROUP = row_of("group", "worst_group_predictions_changed", 'by = "camera"\ntolerance = 0.3')
-CLEAN = '\n[[check]]\nid = "clean"\nfamily = "clean"\nmetric = "accuracy"\nhand = { threshold = 0.85 }\n'
+CLEAN = (
+    '\n[[check]]\nid = "clean"\nfamily = "clean"\nmetric = "accuracy"\n'
+    "hand = { threshold = 0.85 }\n"
+)
 ORIGINAL = "--original=models/augmented.safetensors"
 
 pytestmark = pytest.mark.zoo(EQUIVALENCE, tests=("clean", "equivalence"))
@@ -99,7 +105,8 @@ def test_a_difference_outranks_what_cannot_be_told_and_the_report_shows_it(zoo, 
     assert zoo.statuses["equivalence-lost"] == "inconclusive"
     result.stdout.re_match_lines(
         [
-            r"The artifact changes \d+ of 400 predictions \([\d.]+%, tolerance 5\.0%\), most often \w+ → \w+; \d+ correct"
+            r"The artifact changes \d+ of 400 predictions \([\d.]+%, tolerance 5\.0%\), most "
+            r"often \w+ → \w+; \d+ correct"
         ]
     )
     page = (zoo.root / "reports/stress.html").read_text()

@@ -59,7 +59,8 @@ def test_a_failed_pair_shows_three_pictures_and_its_gallery(entries):
     assert (pair.count(PICTURE), pair.count('class="gallery"')) == (3, 1)
     assert "ant and bee predicted as each other, clean images" in pair
     assert re.search(
-        r"image \d+: (ant predicted as bee|bee predicted as ant), confidence \d+%; (new|baseline wrong too)",
+        r"image \d+: (ant predicted as bee|bee predicted as ant), confidence \d+%; (new|baseline "
+        r"wrong too)",
         pair,
     )
     assert "looks most at the" in pair, "both networks have a layer to look at"

@@ -107,7 +107,8 @@ def test_a_log_shows_progress_after_the_last_test(gate, monkeypatch, quiet, told
 
 
 MANY = "".join(
-    f'[[check]]\nid = "clean-{at:03}"\nfamily = "clean"\nmetric = "accuracy"\nhand = {{ threshold = 0.9 }}\n\n'
+    f'[[check]]\nid = "clean-{at:03}"\nfamily = "clean"\nmetric = "accuracy"\n'
+    f"hand = {{ threshold = 0.9 }}\n\n"
     for at in range(53)
 )
 
@@ -352,7 +353,10 @@ def test_doubt_stays_low(candidate, images, evidence, stress_check):
     evidence.show(verdict)
     assert verdict.passed, verdict.explain()
 """
-DIM = '\n[[check]]\nid = "dim-030"\nfamily = "dim"\nmetric = "accuracy"\nhand = { threshold = 0.99 }\n'
+DIM = (
+    '\n[[check]]\nid = "dim-030"\nfamily = "dim"\nmetric = "accuracy"\n'
+    "hand = { threshold = 0.99 }\n"
+)
 ROTATION = (STRESS_TESTS / "test_rotation.py").read_text()
 
 

@@ -112,8 +112,8 @@ def test_other_roles_may_be_recorded_too(zoo, recorded):
         (STRESS_TESTS / "test_regression.py").read_bytes()
     )
     zoo.bind(
-        ROWS
-        + '\n[[check]]\nid = "lost"\nfamily = "regression"\nmetric = "accuracy_change"\nhand = { threshold = -0.5 }\n'
+        ROWS + '\n[[check]]\nid = "lost"\nfamily = "regression"\nmetric = "accuracy_change"\n'
+        "hand = { threshold = -0.5 }\n"
     )
     zoo.save("other.safetensors", jitter=0.5)
     candidate, incumbent = (

@@ -123,7 +123,8 @@ REFUSED = {
     "configure": (
         (),
         {
-            "conftest.py": "import pytest\ndef pytest_configure(config):\n    raise pytest.UsageError('mine')"
+            "conftest.py": "import pytest\ndef pytest_configure(config):\n"
+            "    raise pytest.UsageError('mine')"
         },
         "USAGE",
         "mine",

@@ -12,7 +12,10 @@ from test_registry import DUSK, OWN, USED
 from zoo import ROWS, SEARCH, STRESS_TESTS, details_in, drawn_again, without_id
 
 WORKERS, WORKER = ("-n", "2"), ("-n", "1")
-GAIN = '\n[[check]]\nid = "gain"\nfamily = "gain"\nmetric = "accuracy_gain"\nhand = { threshold = 0.1 }\n'
+GAIN = (
+    '\n[[check]]\nid = "gain"\nfamily = "gain"\nmetric = "accuracy_gain"\n'
+    "hand = { threshold = 0.1 }\n"
+)
 SKEWED = """
 [[check]]
 id = "skewed"

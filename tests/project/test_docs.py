@@ -41,7 +41,8 @@ PAGES = {
 MARKED = {"sh", "python", "toml", "ini"}
 REFERENCE_MODELS = 3
 PROGRAMS = (
-    r"# |(\w+=\S+ )?(\.venv/bin/)?(stress-harness|python3?|pytest|pip|ruff|apt-get|npm|docker|git|curl|tar|unzip"
+    r"# |(\w+=\S+ "
+    r")?(\.venv/bin/)?(stress-harness|python3?|pytest|pip|ruff|apt-get|npm|docker|git|curl|tar|unzip"
     r"|mkdir|cd|cp|rm|cat|head|grep|export|for|done)\b"
 )
 """Beginning of a line of a `sh` block: a program, or a comment. Add a program that a page needs."""
@@ -369,7 +370,8 @@ def place(folder: Path, package: Path, shorter, *, options: str = "") -> Place:
         # Runs measure few images, so their verdict is partial.
         (
             "stress-harness",
-            f'[ "$1" != gate ] || set -- "$@" --allow-partial; exec "{sys.executable}" -m harness "$@"',
+            f'[ "$1" != gate ] || set -- "$@" --allow-partial; exec "{sys.executable}" -m '
+            'harness "$@"',
         ),
         ("pip", f'echo "$@" >> "{stubs}/pip.log"'),
     ):

@@ -278,7 +278,10 @@ def test_each_tile_has_its_number_classes_confidence_and_whether_it_is_new():
         "93% · incumbent wrong too · image 8",
         "93% · image 9",
     ]
-    chips = '<span class="chip">Shirt</span> → <span class="chip wrong">Coat</span><br>93% · new · image 7'
+    chips = (
+        '<span class="chip">Shirt</span> → <span class="chip wrong">Coat</span><br>93% · new · '
+        "image 7"
+    )
     assert chips in page
     assert "<script" not in page
     assert "<b>" not in page

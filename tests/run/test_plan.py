@@ -253,7 +253,10 @@ def test_a_plan_for_a_calibration_counts_what_only_that_makes_known(pytester):
     Nobody has recorded yet what reference models know.
     """
     zoo = GatedZoo(pytester, tests=("clean", "consensus"))
-    row = '[[check]]\nid = "known"\nfamily = "consensus"\nmetric = "consensus_set_errors"\nunder = ["rest", "mirrored"]\n'
+    row = (
+        '[[check]]\nid = "known"\nfamily = "consensus"\nmetric = "consensus_set_errors"\n'
+        'under = ["rest", "mirrored"]\n'
+    )
     zoo.bind(f"{row}\n[[check]]{ROWS.split('[[check]]')[1]}")
     zoo.run("--stress-plan", "--stress-budget", "0.001s").stdout.fnmatch_lines(["consensus = 100"])
     zoo.run("--stress-plan").stdout.re_match_lines([r"consensus +400 +400 +4 +0 +0 +0 +0 +0 s"])

@@ -111,7 +111,8 @@ def test_a_sound_run_holds_every_check_and_changes_nothing(session_of):
     assert statuses(found) == ALL_PASS
     assert list(found) == NAMES
     harm = re.fullmatch(
-        r"the mutant fails (\d+) of 400 images, (\d+) before, and check clean of family 'clean' notices",
+        r"the mutant fails (\d+) of 400 images, (\d+) before, and check clean of family 'clean' "
+        r"notices",
         found["left-half-blanked"].detail,
     )
     assert harm is not None
@@ -337,8 +338,9 @@ def test_where_damage_does_not_hurt_this_model_predictions_are_replaced(
     } == harmless
     for name in harmless:
         assert re.fullmatch(
-            r"no harm to this model: its copy fails (\d+) of 400 images, \d+ before; of predictions that are all "
-            rf"wrong, or random, check .* of family '{NOTICED_BY[name]}' notices",
+            r"no harm to this model: its copy fails (\d+) of 400 images, \d+ before; of "
+            rf"predictions that are all wrong, or random, check .* of family '{NOTICED_BY[name]}' "
+            r"notices",
             found[name].detail,
         )
 
@@ -471,7 +473,8 @@ def test_a_model_that_wavers_is_found_by_the_equalities(session_of, noise, itsel
     )
     assert "not deterministic" in found["identity-equals-clean"].detail
     assert itself == "pass" or re.match(
-        r"c\.safetensors: asked as it was given, [1-9]\d* of 32 images get other logits, .*or answers at random",
+        r"c\.safetensors: asked as it was given, [1-9]\d* of 32 images get other logits, .*or "
+        r"answers at random",
         found["model-equals-itself"].detail,
     )
 
@@ -520,8 +523,8 @@ def test_stale_answers_of_the_cache_are_found_by_one_check_alone(stale_in):
     assert statuses(found) == {**ALL_PASS, "answers-are-the-models": "fail"}
     said = re.match(
         r"(\d+) of 64 predictions of this run are others when predicted anew, as under "
-        rf"{re.escape(str(Pose(10)))}: "
-        r"it keeps state, or the cache is of another\. Empty it with `stress-harness cache --clear`",
+        rf"{re.escape(str(Pose(10)))}: it keeps state, or the cache is of another\. Empty it with "
+        r"`stress-harness cache --clear`",
         found["answers-are-the-models"].detail,
     )
     assert 16 <= int(said[1]) <= 32, "what the model takes for other classes, and no image at rest"

@@ -25,7 +25,10 @@ from harness.run.request import RunRequest
 from harness.run.session import OtherImages, RunScope
 from harness.run.settings import SETTINGS
 
-ERRORS = '[[check]]\nid = "errors"\nfamily = "confidence"\nmetric = "confident_errors"\nconfidence = 0.5\n'
+ERRORS = (
+    '[[check]]\nid = "errors"\nfamily = "confidence"\nmetric = "confident_errors"\n'
+    "confidence = 0.5\n"
+)
 NAMED = '[data.samples]\nconfidence = { n = 100, by = "panel" }\n'
 
 
