@@ -4,9 +4,9 @@ Commands, smoke runs, results, tables in pages, other processes, the machine.
 
 A benchmark is started by `sys.exit(run(COMMANDS, …))`. Two options belong to all:
 
-- `--smoke` takes seconds to minutes and changes no file here. It runs the benchmark in a copy of the repository, with
-  few images and without its results. It measures them, writes them and writes its page. The numbers
-  mean nothing, and no goal counts.
+- `--smoke` takes seconds to minutes and changes no file here. It runs the benchmark in a copy of
+  the repository, with few images and without its results. It measures them, writes them and writes
+  its page. The numbers mean nothing, and no goal counts.
 - `--check` writes nothing, and fails if a table in a page is not that of the results.
 """
 

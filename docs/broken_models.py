@@ -429,13 +429,14 @@ _DRAWN: dict[Callable[[Overview, Turned], Figure], str] = {
 _OPENING = """\
 # Gallery of failures
 
-Broken models, and the verdict, clean accuracy and cause that the gate printed for each. The first picture is from its
-report: an image that it gets wrong. The second shows the damage as a whole. The models are the shipped one with damage,
-and the shipped baseline.
+Broken models, and the verdict, clean accuracy and cause that the gate printed for each. The first
+picture is from its report: an image that it gets wrong. The second shows the damage as a whole. The
+models are the shipped one with damage, and the shipped baseline.
 
 <!-- not run: a run of the gate for each model, about 10 minutes -->
 ```sh
-python -m docs.broken_models    # make the models, run the gate on each, write this page; about 10 minutes of one core
+# Make the models, run the gate on each, write this page; about 10 minutes of one core.
+python -m docs.broken_models
 ```
 
 | model | failing checks | cause in the headline | right cause |

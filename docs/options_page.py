@@ -25,24 +25,28 @@ if TYPE_CHECKING:
 _GATE = """\
 ## pytest stress_tests
 
-These options change from run to run. `--candidate`, `--baseline`, `--incumbent`, `--original` and `--checks` are
-options where a folder `stress_tests` has a gate. Commands have the same without the prefix.
+These options change from run to run. `--candidate`, `--baseline`, `--incumbent`, `--original` and
+`--checks` are options where a folder `stress_tests` has a gate. Commands have the same without the
+prefix.
 
-Help texts name settings without dashes: `samples` is `--stress-samples` for pytest, and `--samples` for a command.
+Help texts name settings without dashes: `samples` is `--stress-samples` for pytest, and `--samples`
+for a command.
 """
 _TABLE = """\
 ## Settings of a project
 
-They stand in the table `[gate]` of `stress_tests/checks.toml`, such as `size = 64`. The command `init` writes it.
-`--stress-set size=64` replaces one for a run of pytest, `--set size=64` for a command, and `size=64` in `harness.gate`.
-The command line wins, then `set`, then the table, then the default.
+They stand in the table `[gate]` of `stress_tests/checks.toml`, such as `size = 64`. The command
+`init` writes it. `--stress-set size=64` replaces one for a run of pytest, `--set size=64` for a
+command, and `size=64` in `harness.gate`. The command line wins, then `set`, then the table, then
+the default.
 """
 
 
 _COMMANDS = """\
 ## Options of many commands
 
-Commands that load data also have the [settings](#settings-of-a-project) that their sections name last.
+Commands that load data also have the [settings](#settings-of-a-project) that their sections name
+last.
 """
 _MANY = 3
 """Number of commands from which on an option of theirs is described once."""

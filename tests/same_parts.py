@@ -29,9 +29,11 @@ import torch
 from harness.data import load_images
 from harness.networks.checkpoints import load_checkpoint
 
-pixels = torch.nn.functional.pad(load_images("fashion-mnist").pixels.float() / 255, (1, 0))[..., :28]
+pixels = load_images("fashion-mnist").pixels.float() / 255
+shifted = torch.nn.functional.pad(pixels, (1, 0))[..., :28]
+model = load_checkpoint(Path(sys.argv[1])).model.eval()
 with torch.inference_mode():
-    logits = torch.cat([load_checkpoint(Path(sys.argv[1])).model.eval()(part) for part in pixels.split(500)])
+    logits = torch.cat([model(part) for part in shifted.split(500)])
 rows = [f"{image},{label}" for image, label in enumerate(logits.argmax(1).tolist())]
 Path("served.csv").write_text("\n".join(["image,label", *rows]))
 """

@@ -231,7 +231,7 @@ class Values:
         rows: The checks.
         values: The values, (networks, rows); NaN where a check does not apply.
         rests: The values on the same clean images, (networks, rows); NaN without a perturbation.
-        contributions: What each image contributes, (networks, images that count), by the check's id.
+        contributions: Array (networks, images that count) of contributions, by the check's id.
         wrong: The errors on clean images, (networks, images) bool.
     """
 

@@ -45,7 +45,8 @@ class Judged:
         families: The families of the checks, `REGRESSION` last.
         judging: The share of each family's checks with a threshold, (panels, families).
         all_judging: The share of all checks with a threshold, (panels,).
-        alarms: By kind of network, whether a check of the family fails, (panels, networks, families)
+        alarms: Whether a check of the family fails, (panels, networks, families), by kind of
+            network
             bool.
         refused: The number of panels that calibration refuses.
     """

@@ -62,7 +62,10 @@ ALPHABETS = {
 """The classes of each alphabet. The first three chose rules, the fourth was measured after that."""
 FIRST_SEEDS = {"rules": 100, "test": 200, "third": 300, "fourth": 400}
 """Seed of the first broken network of each alphabet; each further one has the next seed."""
-FAMILIES = "clean,class,class-difference,slice,consensus,soft_confusion,rotation,shift,flip,confidence,batch_norm"
+FAMILIES = (
+    "clean,class,class-difference,slice,consensus,soft_confusion,"
+    "rotation,shift,flip,confidence,batch_norm"
+)
 BATCH_NORMS, RECIPE = "batch norms", "training recipe"
 """The group of causes that the feature of batch norms adds."""
 FONTS = {

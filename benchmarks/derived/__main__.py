@@ -126,11 +126,12 @@ def table_of(found: dict[str, Any]) -> str:
             + " |"
         )
     alarms = {name: checks for name, checks in found["sound"].items() if checks}
+    failing = "; ".join(f"{name}: " + ", ".join(checks) for name, checks in alarms.items())
     lines += [
         "",
         f"Healthy networks, each against the thresholds of the others: {len(alarms)} of "
         f"{len(found['sound'])} fail "
-        f"({'; '.join(f'{name}: ' + ', '.join(checks) for name, checks in alarms.items()) or 'none'}).",
+        f"({failing or 'none'}).",
         f"Panels of {_FEW}: {len(found['few']['failing'])} of {found['few']['n']} healthy "
         "networks outside fail.",
     ]

@@ -42,14 +42,18 @@ LOAD = f"net.predict(); {ASK}"
 NETS = {
     "import": "import helper\ndef predict(): pass",
     "imported-lazily": "def predict():\n    import helper",
-    "imported-by-name": "import importlib\ndef predict():\n    importlib.import_module('help' + 'er')",
+    "imported-by-name": (
+        "import importlib\ndef predict():\n    importlib.import_module('help' + 'er')"
+    ),
     "loaded-by-path": (
         "from importlib.util import module_from_spec, spec_from_file_location\ndef predict():\n"
         "    spec = spec_from_file_location('other', 'helper.py')\n    "
         "spec.loader.exec_module(module_from_spec(spec))"
     ),
     "run-by-path": "import runpy\ndef predict():\n    runpy.run_path('helper.py')",
-    "compiled": "def predict():\n    exec(compile(open('helper.py').read(), 'helper.py', 'exec'), {})",
+    "compiled": (
+        "def predict():\n    exec(compile(open('helper.py').read(), 'helper.py', 'exec'), {})"
+    ),
     "optional": "def predict():\n    try:\n        import fast\n    except ImportError:\n"
     "        import helper",
 }

@@ -143,13 +143,21 @@ MALFORMED_ROWS = {
     "hand = { threshold = true }": "hand: threshold is True, expected a number",
     'hand = { threshold = "0.9" }': "hand: threshold is '0.9', expected a number",
     "hand = { threshold = nan }": "hand: threshold is nan, expected a finite number",
-    "hand = { threshold = 0.9, why = 3 }": "hand: unknown key 'why'; known are conversions, .*.*reason, .*std",
+    "hand = { threshold = 0.9, why = 3 }": (
+        "hand: unknown key 'why'; known are conversions, .*.*reason, .*std"
+    ),
     "hand = { threshold = 0.9, reason = 3 }": "hand: reason is 3, expected text",
-    "panel = { threshold = 0.9, reference_models = 2.5 }": "panel: reference_models is 2.5, expected a whole number",
+    "panel = { threshold = 0.9, reference_models = 2.5 }": (
+        "panel: reference_models is 2.5, expected a whole number"
+    ),
     'panel = { threshold = 0.9, k = "3" }': "panel: k is '3', expected a number",
-    "panel = { threshold = 0.9, minimum_detectable_drop = true }": "panel: minimum_detectable_drop is True, expected",
+    "panel = { threshold = 0.9, minimum_detectable_drop = true }": (
+        "panel: minimum_detectable_drop is True, expected"
+    ),
     "panel = { threshold = 0.9, std = nan }": "panel: std is nan, expected a finite number",
-    "panel = { threshold = 0.9, date = 2026-11-25 }": "found 2026-11-25, a date.*; expected text, numbers,",
+    "panel = { threshold = 0.9, date = 2026-11-25 }": (
+        "found 2026-11-25, a date.*; expected text, numbers,"
+    ),
     "informational = true": "informational is True, expected text",
     "significance = 1.01": "significance is 1.01, expected a number of at most 1",
     "significance = -0.01": "significance is -0.01, expected a number of at least 0",

@@ -91,8 +91,8 @@ def test_a_range_in_one_axis_has_no_check_of_another():
         "equivalence-corners": {
             "under": ["corners"],
             "tolerance": 0.02,
-            "reason": "a healthy int8 conversion of the shipped model changes 0.9% at the corners of "
-            "the augmentation range",
+            "reason": "a healthy int8 conversion of the shipped model changes 0.9% at the corners "
+            "of the augmentation range",
         },
         "shift-right-6": {"pose": {"dx": 6}},
         "shift-left-6": {"pose": {"dx": -6}},

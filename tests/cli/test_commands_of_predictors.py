@@ -34,7 +34,8 @@ confidence = 0.9
 OWN = """
 import numpy as np
 
-PATTERNS = np.random.default_rng(0).integers(0, 2, (4, 8, 8)).repeat(2, axis=1).repeat(2, axis=2).reshape(4, -1)
+BITS = np.random.default_rng(0).integers(0, 2, (4, 8, 8))
+PATTERNS = BITS.repeat(2, axis=1).repeat(2, axis=2).reshape(4, -1)
 
 class Model:
     outputs = "logits"

@@ -322,7 +322,8 @@ def test_a_file_that_is_no_npz_is_said(tmp_path):
 
 def checks_of(images: LabelledImages, path: Path, classes: str) -> Path:
     path.write_text(
-        f'schema = 2\nprotocol = 1\n[data]\nname = "{images.name}"\nsplit = "test"\nsha256 = "{images.sha256}"\n'
+        "schema = 2\nprotocol = 1\n"
+        f'[data]\nname = "{images.name}"\nsplit = "test"\nsha256 = "{images.sha256}"\n'
         f"n = {len(images)}\n{classes}\n"
     )
     return path

@@ -378,15 +378,16 @@ from zoo import network
 torch.manual_seed(0)
 
 class Net(torch.nn.Module):
-    "A network that knows its classes only if pixels are normalized by this mean and standard deviation."
+    "Knows its classes only if pixels are normalized by this mean and standard deviation."
     def __init__(self):
         super().__init__()
         self.network = network()
 
     def forward(self, x):
         pixels = x * {std} + {mean}
-        seen = (pixels.amin((1, 2, 3)) > -0.02) & (pixels.amax((1, 2, 3)) < 1.02) & (pixels.amin((1, 2, 3)) < 0.04)
-        return self.network(pixels) * seen[:, None]
+        darkest, brightest = pixels.amin((1, 2, 3)), pixels.amax((1, 2, 3))
+        normalized = (darkest > -0.02) & (darkest < 0.04) & (brightest < 1.02)
+        return self.network(pixels) * normalized[:, None]
 """
 
 

@@ -93,7 +93,9 @@ steps = v2.Compose([
     v2.PILToTensor(), v2.ToDtype(torch.float32, scale=True),
     v2.Resize(40), v2.CenterCrop(32), v2.Normalize([0.5] * 3, [0.25] * 3),
 ])
-exact = v2.Compose([v2.Resize((32, 32), interpolation=v2.InterpolationMode.NEAREST_EXACT), v2.ToImage()])
+exact = v2.Compose([
+    v2.Resize((32, 32), interpolation=v2.InterpolationMode.NEAREST_EXACT), v2.ToImage(),
+])
 
 def half(picture):
     return picture.resize((24, 24)).reduce(2)

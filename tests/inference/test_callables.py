@@ -95,7 +95,8 @@ def test_it_is_given_float32_where_it_asks_for_it_and_numpy_may_declare_it(opene
         def answer(pixels):
             e = np.exp(scores(pixels)); e /= e.sum(1, keepdims=True)
             return np.where(np.eye(3)[e.argmax(1)] == 1, e, np.nan)
-        answer.pixels, answer.top, answer.outputs = np.str_("uint8"), np.int64(1), np.str_("probabilities")
+        answer.pixels, answer.top = np.str_("uint8"), np.int64(1)
+        answer.outputs = np.str_("probabilities")
     """)
     assert model.provides.top == 1
     model = opened("def answer(pixels): return scores(pixels)\nanswer.files = 'own.py'")
@@ -260,7 +261,8 @@ def test_a_fault_later_on_stays(opened, monkeypatch):
             calls = []
             def answer(pixels):
                 calls.append(1)
-                e = np.exp(scores(pixels)); return e / e.sum(1, keepdims=True) * (1 + (len(calls) > 1))
+                e = np.exp(scores(pixels))
+                return e / e.sum(1, keepdims=True) * (1 + (len(calls) > 1))
         """)
     monkeypatch.setenv("OWN", "before")
     opened(
@@ -386,7 +388,7 @@ def test_answers_are_kept_where_it_declares_its_files(opened, tmp_path):
 HELPED = {
     "imported-lazily": "import helper",
     "by-name": "import importlib; helper = importlib.import_module('help' + 'er')",
-    "after-some-batches": "helper = __import__('helper') if CALLS.append(0) or len(CALLS) > 1 else None",
+    "after-some-batches": "CALLS.append(0); len(CALLS) > 1 and __import__('helper')",
     "in-another-process": "from multiprocessing import Process; Process(target=__import__, "
     "args=('helper',)).start()",
 }
@@ -467,7 +469,8 @@ ENCODED = """
         for file in files:
             with Image.open(io.BytesIO(file)) as opened:
                 KINDS.append(opened.format)
-                pixels.append(np.asarray(opened.resize((4, 4), Image.Resampling.NEAREST).convert("L")))
+                small = opened.resize((4, 4), Image.Resampling.NEAREST)
+                pixels.append(np.asarray(small.convert("L")))
         red = np.stack(pixels).reshape(len(files), 16) / np.float32(255)
         jpeg = np.array([[kind == "JPEG"] for kind in KINDS[-len(files):]], np.float32)
         return np.concatenate([red[:, :2], 10 * jpeg], axis=1)

@@ -358,7 +358,9 @@ TEXTS = {
     "image,label\n0,fox\n1,hen\n2,ant\n": r"2 labels are no class of the data \('fox', 'hen'\)",
     "image,ant,bee,cat,dog\n0,1,0,0,x\n": "has empty cells or other values than numbers",
     "image,label\n0,ant\n1,1\n": "1 are names of classes and 1 are numbers. Expected only names",
-    "image,label\na.png,ant\n": "names images as 'a.png', and the data have no files; expected their numbers, from 0",
+    "image,label\na.png,ant\n": (
+        "names images as 'a.png', and the data have no files; expected their numbers, from 0"
+    ),
     'image,label\n0,"ant\n': "cannot be read as CSV",
 }
 

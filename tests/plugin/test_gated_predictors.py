@@ -15,7 +15,8 @@ class Probabilities:
     outputs = "probabilities"
 
     def __init__(self):
-        self.model = LogisticRegression(max_iter=30).fit(file["images"].reshape(-1, 256) / 255, file["labels"])
+        pixels = file["images"].reshape(-1, 256) / 255
+        self.model = LogisticRegression(max_iter=30).fit(pixels, file["labels"])
 
     def predict(self, pixels):
         assert "torch" not in sys.modules and "harness" not in sys.modules

@@ -149,7 +149,8 @@ class TestClean:
 
     @check("clean")
     def test_clean(self, candidate, images, evidence, stress_check):
-        evidence.show(stress_check.judge(Measurement(METRICS["accuracy"], self.share, 400, (0.9, 1.0))))
+        measured = Measurement(METRICS["accuracy"], self.share, 400, (0.9, 1.0))
+        evidence.show(stress_check.judge(measured))
 """,
     "hypothesis": """
 from hypothesis import given, settings
@@ -209,12 +210,14 @@ def test_more(again, evidence, stress_check):
     with torch.no_grad():
         answers = candidate.classifier.plain(pixels).argmax(1)
     share = float((answers == images.labels).float().mean())
-    evidence.show(stress_check.judge(Measurement(METRICS["accuracy"], share, len(answers), (share, share))))
+    measured = Measurement(METRICS["accuracy"], share, len(answers), (share, share))
+    evidence.show(stress_check.judge(measured))
 """,
     "search": """(candidate, images, evidence, stress_check):
     found = first_failures(candidate.classifier, images, [Pose()])
     share = float(found.right_everywhere.mean())
-    evidence.show(stress_check.judge(Measurement(METRICS["accuracy"], share, len(images), (share, share))))
+    measured = Measurement(METRICS["accuracy"], share, len(images), (share, share))
+    evidence.show(stress_check.judge(measured))
 """,
     "through": """(stress_session, evidence, stress_check):
     candidate = stress_session.role("candidate")
@@ -234,7 +237,8 @@ MADE = []
 @pytest.fixture(scope="session")
 def made():
     MADE.append(1)
-    assert len(MADE) <= 2, "made once for the run, and once for all tests that another worker has run"
+    # Once for the run, and once for all tests that another worker has run.
+    assert len(MADE) <= 2
     return 1
 
 @pytest.fixture(params=["candidate"], scope="session")
@@ -383,7 +387,8 @@ class TestClean:
     @check("clean")
     def test_clean(self, candidate, images, evidence, stress_check):
         share = self.memo.setdefault("clean", float(candidate.predict(images).correct.mean()))
-        evidence.show(stress_check.judge(Measurement(METRICS["accuracy"], share, 400, (share, share))))
+        measured = Measurement(METRICS["accuracy"], share, 400, (share, share))
+        evidence.show(stress_check.judge(measured))
 """,
 }
 NOT_CHECKED = OF_THE_CANDIDATE | SERVES_ONCE
@@ -449,7 +454,8 @@ class TestClean:
     @given(pose=drawn_poses(max_degrees=1, max_shift_px=1))
     @settings(max_examples=5)
     def test_clean(self, candidate, probe_images, limit, evidence, stress_check, pose):
-        evidence.show(stress_check.judge(accuracy(candidate.predict(probe_images, Pose(pose.degrees)))))
+        predictions = candidate.predict(probe_images, Pose(pose.degrees))
+        evidence.show(stress_check.judge(accuracy(predictions)))
 """,
 }
 

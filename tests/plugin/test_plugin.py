@@ -140,7 +140,9 @@ from harness.networks.architectures import FashionCNN
 
 class Moody(FashionCNN):
     def __init__(self, mood):
-        super().__init__(conv_channels=[1], fc_sizes=[], image_size=[16, 16], classes=4, mean=0.0, std=1.0)
+        super().__init__(
+            conv_channels=[1], fc_sizes=[], image_size=[16, 16], classes=4, mean=0.0, std=1.0
+        )
         self.mood = mood
         self.register_buffer("calls", torch.zeros(()), persistent=False)
 
@@ -349,7 +351,8 @@ METRIC = Metric("doubt", Unit.SHARE, better="less", words="mean doubt")
 def test_doubt_stays_low(candidate, images, evidence, stress_check):
     predictions = candidate.predict(images, stress_check.pose)
     value = float(1 - predictions.confidence.mean())
-    verdict = stress_check.judge(Measurement(METRIC, value, len(predictions.labels), (value, value)))
+    measured = Measurement(METRIC, value, len(predictions.labels), (value, value))
+    verdict = stress_check.judge(measured)
     evidence.show(verdict)
     assert verdict.passed, verdict.explain()
 """

@@ -550,7 +550,8 @@ APART = [page for page in OTHERS if page not in TOGETHER and page != "index.md"]
 ONE_PROCESS = """
 import shlex, sys
 from harness.cli import main
-sys.exit("\\n".join(line for line in sys.argv[1:] if main(shlex.split(line, comments=True)[1:]) != 0) or 0)
+failing = [line for line in sys.argv[1:] if main(shlex.split(line, comments=True)[1:]) != 0]
+sys.exit("\\n".join(failing) or 0)
 """
 """Runs commands of the harness, and prints those that fail."""
 

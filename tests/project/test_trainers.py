@@ -20,7 +20,9 @@ from harness.networks.architectures import FashionCNN
 
 
 def network():
-    return FashionCNN(conv_channels=[1], fc_sizes=[], image_size=[16, 16], classes=4, mean=0.0, std=1.0)
+    return FashionCNN(
+        conv_channels=[1], fc_sizes=[], image_size=[16, 16], classes=4, mean=0.0, std=1.0
+    )
 """
 
 

@@ -44,7 +44,7 @@ REASONS = {
     "base/cache.py": "a cache in the user's folder",
     "base/files.py": "the functions that write outputs and caches",
     "base/outputs.py": "outputs",
-    "features/adoption/gate_files.py": "files of a new gate, which are not there, or those that it has just read",
+    "features/adoption/gate_files.py": "files of a gate, which are new, or which it has just read",
     "calibration/growth.py": "its own copy of a reference model, named by its content",
     "calibration/retrain.py": "its own unfinished checkpoint",
     "calibration/samples.py": "a temporary folder",

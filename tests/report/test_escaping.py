@@ -126,7 +126,8 @@ HOSTILE = """
 import pytest
 
 @pytest.mark.parametrize("name", [
-    "a\\n::error title=mine::b", "\\x1b[31mred", "<img src=x onerror=alert(2)>", "`<script>alert(1)</script>`",
+    "a\\n::error title=mine::b", "\\x1b[31mred",
+    "<img src=x onerror=alert(2)>", "`<script>alert(1)</script>`",
     "](http://example.org)", "![x](http://example.org/x.png)", "|", "\\u202e", "x" * 10_000,
 ], ids=lambda name: name)
 def test_fails(name):

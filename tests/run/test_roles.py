@@ -32,7 +32,9 @@ def test_the_teacher_is_right(teacher, images, evidence, stress_check):
 """
 FILES = {
     "stress_tests/test_teacher.py": TEACHER_TEST,
-    "stress_tests/conftest.py": 'from harness.plugin.fixtures import fixture_of\n\nteacher = fixture_of("teacher")\n',
+    "stress_tests/conftest.py": (
+        'from harness.plugin.fixtures import fixture_of\n\nteacher = fixture_of("teacher")\n'
+    ),
 }
 
 

@@ -144,7 +144,7 @@ jobs:
           name: stress-reports
           path: reports
           if-no-files-found: warn
-"""
+"""  # noqa: E501 - commands of a shell, one a line
 
 
 def workflow(model: ModelSettings, checkpoint: Path | str | None) -> str:

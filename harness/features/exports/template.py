@@ -28,27 +28,38 @@ def predict(pixels):
     raise NotImplementedError("put your model here")
 
 
-here, names, answers = Path(__file__).parent, [], []
+here = Path(__file__).parent
+manifest = json.loads((here / "manifest.json").read_text())
+names, answers = [], []
 for path in sorted(here.glob("shard-*.npz")):
     with np.load(path) as shard:
         names.append(shard["image"])
         answers.append(predict(shard["pixels"]))
-export = json.loads((here / "manifest.json").read_text())["export"]
-np.savez("answers.npz", export=export, image=np.concatenate(names), probabilities=np.concatenate(answers))
+np.savez(
+    "answers.npz",
+    export=manifest["export"],
+    image=np.concatenate(names),
+    probabilities=np.concatenate(answers),
+)
 '''
 _PAGE = """\
 # Exported images
 
 {images:,} images, as float32 in npz files. Each has {size} pixels, channels: {channels}.
-`manifest.json` lists the classes, the perturbations with their checks, and the SHA-256 of each file.
+`manifest.json` lists the classes, the perturbations with their checks, and the SHA-256 of each
+file.
 
-A file `shard-NNNNN.npz` holds the arrays `image` (N, the name of each image, a SHA-256 of its pixels), `pixels`
-(N, channels, height, width; float32 in [0, 1]), `index` (N, the number of the image in the data set) and `perturbation`
-(N, a number in the manifest's list).
+A file `shard-NNNNN.npz` holds four arrays:
+
+- `image` (N): the name of each image, a SHA-256 of its pixels
+- `pixels` (N, channels, height, width): float32 in [0, 1]
+- `index` (N): the number of the image in the data set
+- `perturbation` (N): a number in the manifest's list
 
 ## How to predict
 
-`answer.py` reads every image and writes the predictions. Put your model in place of its function `predict`, and run it:
+`answer.py` reads every image and writes the predictions. Put your model in place of its function
+`predict`, and run it:
 
 ```
 python answer.py
@@ -56,11 +67,13 @@ python answer.py
 
 The predictions may come in any order. A file of predictions is one of:
 
-- **`.npz`** with the arrays `export` (the line of that name in `manifest.json`), `image` (the names, N), and one of
-  `probabilities` (N, {classes}), `logits` (N, {classes}) or `labels` (N). Labels are numbers of classes from 0.
-  An array `classes` with the names of the classes may say in which order the columns stand.
-- **`.csv`** or **`.parquet`** with the columns `export` (the line, which only the first row needs), `image`, and either
-  `label`, the name or number of the class, or one column of probabilities for each class, named like the class.
+- **`.npz`** with the arrays `export` (the line of that name in `manifest.json`), `image` (the
+  names, N), and one of `probabilities` (N, {classes}), `logits` (N, {classes}) or `labels` (N).
+  Labels are numbers of classes from 0. An array `classes` with the names of the classes may say in
+  which order the columns stand.
+- **`.csv`** or **`.parquet`** with the columns `export` (the line, which only the first row needs),
+  `image`, and either `label`, the name or number of the class, or one column of probabilities for
+  each class, named like the class.
 
 The classes are, from 0: {names}.
 

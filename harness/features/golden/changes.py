@@ -44,8 +44,9 @@ _Made = Literal["pixels", "picture"]
 _DIGITS = 18
 """Digits of the largest number that is looked at."""
 _HEAD = f"""\
-# Images that must never be wrong again, a check each. `stress-harness golden add | list | remove` writes this list,
-# and its SHA-256 into the checks file; after a change by hand, or a merge, `golden list --declare` does.
+# Images that must never be wrong again, a check each. `stress-harness golden add | list | remove`
+# writes this list, and its SHA-256 into the checks file; after a change by hand, or a merge,
+# `golden list --declare` does.
 
 schema = {kept.SCHEMA}
 """
